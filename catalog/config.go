@@ -1,0 +1,19 @@
+package catalog
+
+// Config says where the host database is. The zero value is not usable: URL has no default.
+type Config struct {
+	// URL is postgresql://…, postgresql+driver://… (the driver is ignored), sqlite:PATH or sqlite:///PATH.
+	URL DBURI `yaml:"url"`
+	// MaxConnections bounds the pool. 0: 10.
+	MaxConnections int `yaml:"max_connections"`
+	// Migrate makes Open create and upgrade tables. Nil: true. False: a schema that lacks something is an error.
+	Migrate *bool `yaml:"migrate"`
+	// Refs bounds what db_url references may point at; the zero value allows none.
+	Refs Refs `yaml:"refs"`
+}
+
+// Refs bounds ref:env:NAME and ref:file:PATH in core_tenants.db_url.
+type Refs struct {
+	EnvPrefix string `yaml:"env_prefix"`
+	Dir       string `yaml:"dir"`
+}

@@ -1,0 +1,25 @@
+package catalog
+
+// Identifiers are opaque text of any form. New ones are 32 lower-case hex characters (GenID).
+type (
+	// UserID is GlobalUser.id.
+	UserID string
+	// TenantID is TenantCatalog.id. Compared exactly, by bytes.
+	TenantID string
+	// MembershipID is Membership.id.
+	MembershipID string
+	// SubscriptionID is Subscription.id (not Stripe's sub_…).
+	SubscriptionID string
+	// PlanID is PricingPlan.id, which is the plan key that plan_tier columns name.
+	PlanID string
+	// AuditID is HostAuditLog.id.
+	AuditID string
+	// JobID is SystemJob.id.
+	JobID string
+	// WebhookEventID is StripeWebhookEvent.id (not Stripe's evt_…).
+	WebhookEventID string
+	// SessionID names a session row; knowing it opens nothing.
+	SessionID string
+	// DomainName is a slug ("acme") or a custom host ("portal.acme.com"), lower case, IDNA-ASCII.
+	DomainName string
+)
