@@ -1,0 +1,128 @@
+package cache
+
+import (
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/golang-lru/v2/simplelru"
+)
+
+// entry is what is known of one key since began.
+type entry[V any] struct {
+	value V
+	began time.Time     // with the monotonic reading, where the clock has one
+	wall  int64         // began by the wall clock, Unix nanoseconds
+	life  time.Duration // age at which it is used no more
+}
+
+// usable reports whether the entry may still be used at now. Its age is what the monotonic or the wall clock shows,
+// whichever is more (one stands still while a machine sleeps, the other can be set back); an entry from the future is
+// not used.
+func (e *entry[V]) usable(now time.Time) bool {
+	age := now.Sub(e.began)
+	return age >= 0 && max(age, time.Duration(now.UnixNano()-e.wall)) < e.life
+}
+
+// shard is one lock's share of the keys.
+type shard[K comparable, V any] struct {
+	mu       sync.Mutex
+	positive *simplelru.LRU[K, entry[V]]        // nil: nothing is kept
+	negative *simplelru.LRU[K, entry[struct{}]] // of their own, so that they cannot push out positive ones
+	flights  map[K]*flight[V]                   // loads whose answer may be kept and joined
+	_        [64]byte                           // keeps neighbours' locks off this cache line
+}
+
+func (s *shard[K, V]) init(entries int) {
+	s.flights = make(map[K]*flight[V])
+	if entries <= 0 {
+		return
+	}
+	// NewLRU refuses nothing but a size below one.
+	s.positive, _ = simplelru.NewLRU[K, entry[V]](entries, nil)
+	s.negative, _ = simplelru.NewLRU[K, entry[struct{}]]((entries+7)/8, nil)
+}
+
+func (s *shard[K, V]) lookup(key K, now time.Time) (value V, found, ok bool) {
+	if s.positive == nil {
+		return value, false, false
+	}
+	if e, has := s.positive.Get(key); has && e.usable(now) {
+		return e.value, true, true
+	}
+	if e, has := s.negative.Get(key); has && e.usable(now) {
+		return value, false, true
+	}
+	return value, false, false
+}
+
+func (s *shard[K, V]) peek(key K, now time.Time) (value V, found, ok bool) {
+	if s.positive == nil {
+		return value, false, false
+	}
+	if e, has := s.positive.Peek(key); has && e.usable(now) {
+		return e.value, true, true
+	}
+	if e, has := s.negative.Peek(key); has && e.usable(now) {
+		return value, false, true
+	}
+	return value, false, false
+}
+
+// fill keeps a positive answer; a key has at most one answer.
+func (s *shard[K, V]) fill(key K, value V, began time.Time, ttl time.Duration) {
+	if s.positive == nil || ttl <= 0 {
+		return
+	}
+	s.negative.Remove(key)
+	s.positive.Add(key, entry[V]{value: value, began: began, wall: began.UnixNano(), life: jitter(ttl)})
+}
+
+// fillNegative keeps the answer that there is no such thing.
+func (s *shard[K, V]) fillNegative(key K, began time.Time, ttl time.Duration) {
+	if s.positive == nil {
+		return
+	}
+	s.positive.Remove(key)
+	if ttl <= 0 {
+		return
+	}
+	s.negative.Add(key, entry[struct{}]{began: began, wall: began.UnixNano(), life: jitter(ttl)})
+}
+
+func (s *shard[K, V]) remove(key K) {
+	if s.positive == nil {
+		return
+	}
+	s.positive.Remove(key)
+	s.negative.Remove(key)
+}
+
+func (s *shard[K, V]) purge() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	clear(s.flights)
+	if s.positive == nil {
+		return
+	}
+	s.positive.Purge()
+	s.negative.Purge()
+}
+
+func (s *shard[K, V]) len() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.positive == nil {
+		return 0
+	}
+	return s.positive.Len() + s.negative.Len()
+}
+
+// jitter gives an entry its own end in the last tenth of ttl. It only ever shortens a life.
+func jitter(ttl time.Duration) time.Duration {
+	spread := int64(ttl / 10)
+	if spread <= 0 {
+		return ttl
+	}
+	return ttl - time.Duration(rand.Int64N(spread+1))
+}
