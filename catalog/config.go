@@ -1,5 +1,7 @@
 package catalog
 
+import "time"
+
 // Config says where the host database is. The zero value is not usable: URL has no default.
 type Config struct {
 	// URL is postgresql://…, postgresql+driver://… (the driver is ignored), sqlite:PATH or sqlite:///PATH.
@@ -10,6 +12,8 @@ type Config struct {
 	Migrate *bool `yaml:"migrate"`
 	// Refs bounds what db_url references may point at; the zero value allows none.
 	Refs Refs `yaml:"refs"`
+	// Clock gives the time of created_at columns. Nil: time.Now.
+	Clock func() time.Time `yaml:"-" json:"-"`
 }
 
 // Refs bounds ref:env:NAME and ref:file:PATH in core_tenants.db_url.
