@@ -1,0 +1,239 @@
+// Package billing says whether a tenant is paying and for what.
+//
+// Purpose: entitlement and plan as contract section 6 has them, the answers of fh-saas where both sides' rows agree.
+// Everything here is pure: rows and a moment in, an answer out.
+//
+// Concurrency: all values are immutable once made and safe to share. Failure mode: deny. A status nobody knows, a
+// period end that cannot be read and a sum that overflows are not entitled; features that cannot be read are none.
+package billing
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/tenantgate/tenantgate/catalog"
+	"github.com/tenantgate/tenantgate/internal/pytime"
+)
+
+// Defaults of Config.
+const (
+	DefaultGracePeriod = 72 * time.Hour
+	DefaultFreePlan    = "free"
+)
+
+// Values of X-Subscription-Status that no row has.
+const (
+	StatusNone   = "none"   // the tenant has no subscription row
+	StatusExempt = "exempt" // the tenant's plan needs none
+)
+
+// Statuses that can entitle, in Stripe's spelling, compared exactly. Every other text entitles nobody.
+const (
+	statusActive   = "active"
+	statusTrialing = "trialing"
+	statusPastDue  = "past_due"
+)
+
+// paymentSubscription is the payment_type of rows that count; one-time payments and NULL do not.
+const paymentSubscription = "subscription"
+
+// KeyError is one fault of a Config.
+type KeyError struct {
+	Key     string // path below the section: grace_period, plan_aliases.gold
+	Problem string // what is wrong and what to write instead
+}
+
+func (e *KeyError) Error() string { return "subscription." + e.Key + ": " + e.Problem }
+
+// Rules decide entitlement. The zero value is the strictest: a subscription is required, nothing is exempt and there is
+// no grace.
+type Rules struct {
+	optional bool
+	grace    time.Duration
+	exempt   map[string]bool
+	aliases  map[string]string
+	free     string
+}
+
+// New checks cfg. Its error joins one *KeyError for each fault.
+func New(cfg Config) (Rules, error) {
+	r := Rules{
+		optional: cfg.Required != nil && !*cfg.Required,
+		grace:    DefaultGracePeriod,
+		exempt:   make(map[string]bool, len(cfg.ExemptPlans)),
+		aliases:  maps.Clone(cfg.PlanAliases),
+		free:     cmp.Or(cfg.FreePlan, DefaultFreePlan),
+	}
+	var faults []error
+	fault := func(key, problem string) { faults = append(faults, &KeyError{Key: key, Problem: problem}) }
+	if cfg.GracePeriod != nil {
+		r.grace = *cfg.GracePeriod
+	}
+	if r.grace < 0 {
+		fault("grace_period", "must not be negative; 0s means no grace")
+	}
+	switch cfg.GraceFrom {
+	case "", "period_end":
+	case "past_due":
+		// No column of a subscription says when it became past due; only recorded webhooks will.
+		fault("grace_from", "past_due is not supported yet; use period_end")
+	default:
+		fault("grace_from", "must be period_end")
+	}
+	for i, plan := range cfg.ExemptPlans {
+		if plan == "" {
+			fault(fmt.Sprintf("exempt_plans[%d]", i), "must not be empty; name a plan_tier")
+		}
+		r.exempt[plan] = true
+	}
+	if r.exempt[r.free] {
+		fault("free_plan", "must not be in exempt_plans: a tenant whose payment ended would need none")
+	}
+	for _, tier := range slices.Sorted(maps.Keys(cfg.PlanAliases)) {
+		if tier == "" || cfg.PlanAliases[tier] == "" {
+			fault("plan_aliases."+tier, "must have neither an empty plan_tier nor an empty plan key")
+		}
+	}
+	if len(faults) > 0 {
+		return Rules{}, errors.Join(faults...)
+	}
+	return r, nil
+}
+
+// Required reports whether tenants need a subscription at all.
+func (r Rules) Required() bool { return !r.optional }
+
+// FreePlan is the plan_tier of a tenant whose entitlement ended.
+func (r Rules) FreePlan() string { return r.free }
+
+// Aliases returns a copy of the map from plan_tier to plan key.
+func (r Rules) Aliases() map[string]string { return maps.Clone(r.aliases) }
+
+// Exempt reports whether a tenant of this plan_tier, exactly as its row has it, needs no subscription.
+func (r Rules) Exempt(planTier string) bool { return r.exempt[planTier] }
+
+// Sub is what entitlement needs of a subscription row, parsed once. The zero value is no row at all.
+type Sub struct {
+	Exists      bool
+	Status      string // the row's, "" for NULL
+	Plan        string // plan_tier, "" for NULL
+	Counts      bool   // payment_type is subscription
+	PeriodEnd   time.Time
+	PeriodEndOK bool // current_period_end could be read
+}
+
+// Parse reads a row; nil is no row.
+func Parse(row *catalog.Subscription) Sub {
+	if row == nil {
+		return Sub{}
+	}
+	s := Sub{
+		Exists: true,
+		Status: text(row.Status),
+		Plan:   text(row.PlanTier),
+		Counts: text(row.PaymentType) == paymentSubscription,
+	}
+	if end, err := pytime.Parse(text(row.CurrentPeriodEnd)); err == nil {
+		s.PeriodEnd, s.PeriodEndOK = end, true
+	}
+	return s
+}
+
+// Entitled reports whether sub pays at now. Active and trialing do; past_due does while now is before the period's end
+// plus the grace period. Nil and the zero Sub do not.
+func (r Rules) Entitled(now time.Time, sub *Sub) bool {
+	if sub == nil || !sub.Counts {
+		return false
+	}
+	switch sub.Status {
+	case statusActive, statusTrialing:
+		return true
+	case statusPastDue:
+		until, ok := r.graceEnd(sub)
+		return ok && now.Before(until)
+	default:
+		return false
+	}
+}
+
+// Until is the moment at which an entitlement at now ends by the clock alone; ok false: no clock ends it, or there is
+// none. Open streams are closed at that moment.
+func (r Rules) Until(now time.Time, sub *Sub) (until time.Time, ok bool) {
+	if !r.Entitled(now, sub) || sub.Status != statusPastDue {
+		return time.Time{}, false
+	}
+	return r.graceEnd(sub)
+}
+
+// graceEnd is the first moment without grace. A sum that Python's datetime could not hold is none, as in fh-saas.
+func (r Rules) graceEnd(sub *Sub) (time.Time, bool) {
+	if !sub.PeriodEndOK {
+		return time.Time{}, false
+	}
+	end := sub.PeriodEnd.Add(r.grace)
+	return end, !end.After(pytime.Max())
+}
+
+// Status is the value of X-Subscription-Status; "" (a row whose status is NULL or empty) sends no header.
+func (r Rules) Status(tenantTier *string, sub *Sub) string {
+	switch {
+	case r.Exempt(text(tenantTier)):
+		return StatusExempt
+	case sub == nil || !sub.Exists || !sub.Counts:
+		return StatusNone
+	default:
+		return sub.Status
+	}
+}
+
+// PlanKey is the key of the tenant's plan at now: the entitled subscription's plan_tier, without an entitled
+// subscription the tenant's, either through the aliases, one step. "" is no plan: an entitled row whose plan_tier is
+// NULL does not fall back on what the tenant's row may still say.
+func (r Rules) PlanKey(now time.Time, tenantTier *string, sub *Sub) string {
+	tier := ""
+	if r.Entitled(now, sub) {
+		tier = sub.Plan
+	} else {
+		tier = text(tenantTier)
+	}
+	if key, ok := r.aliases[tier]; ok {
+		return key
+	}
+	return tier
+}
+
+// Newest is the row that counts: of those with payment_type subscription the one with the largest created_at by bytes
+// (NULL as the empty text), then the larger stripe_sub_id, then the larger id. Nil if there is none. The host
+// database's queries choose by the same order.
+func Newest(rows []catalog.Subscription) *catalog.Subscription {
+	var newest *catalog.Subscription
+	for i := range rows {
+		row := &rows[i]
+		if text(row.PaymentType) != paymentSubscription {
+			continue
+		}
+		if newest == nil || compareAge(row, newest) > 0 {
+			newest = row
+		}
+	}
+	return newest
+}
+
+func compareAge(a, b *catalog.Subscription) int {
+	return cmp.Or(
+		cmp.Compare(text(a.CreatedAt), text(b.CreatedAt)),
+		cmp.Compare(text(a.StripeSubID), text(b.StripeSubID)),
+		cmp.Compare(a.ID, b.ID),
+	)
+}
+
+func text(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
+}
