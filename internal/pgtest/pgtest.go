@@ -1,51 +1,138 @@
 // Package pgtest starts a real PostgreSQL server for tests, from the machine's own binaries, in a temporary directory.
 //
-// One server serves a test process; every test gets a fresh database. Safe for parallel tests. Failure mode: a missing
-// binary or a server that does not come up fails the test with what to install; nothing is ever skipped.
+// One server serves a test process, however many tests run at once; every test gets a database of its own. The server
+// and its files are gone when the process is, also when that was killed: a watchdog holds the other end of a pipe.
+// Databases collate by ICU en-US, so that a query that forgets COLLATE "C" is found out.
+//
+// Failure mode: missing binaries, or a server that does not come up in time, fail the test and say what to install;
+// nothing is ever skipped.
 package pgtest
 
 import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
 	"os"
+	"sync"
 	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"go.uber.org/goleak"
 )
 
-// Main runs a package's tests and then stops the shared server and removes its files: func TestMain(m *testing.M) { pgtest.Main(m) }.
+// patience bounds every wait for the server.
+const patience = 60 * time.Second
+
+// shared is the process's one server. It is test state, not a program's: the process is the scope that tests share.
+var shared struct {
+	sync.Mutex
+	server *Server
+}
+
+// Main runs a package's tests, stops the shared server, fails if a goroutine is left, and exits:
+//
+//	func TestMain(m *testing.M) { pgtest.Main(m) }
 func Main(m *testing.M) { os.Exit(Run(m)) }
 
 // Run is Main without the exit, for a TestMain that has more to do. It returns the exit code.
-func Run(m *testing.M) int { return m.Run() }
+func Run(m *testing.M) int {
+	code := m.Run()
+	shared.Lock()
+	s := shared.server
+	shared.server = nil
+	shared.Unlock()
+	if s != nil {
+		if err := s.remove(); err != nil {
+			fmt.Fprintln(os.Stderr, "pgtest: stop the server:", err)
+			code = max(code, 1)
+		}
+	}
+	if code == 0 {
+		if err := goleak.Find(); err != nil {
+			fmt.Fprintln(os.Stderr, "pgtest: a test left goroutines behind:", err)
+			code = 1
+		}
+	}
+	return code
+}
 
-// New returns the URL of a fresh, empty database on the shared server, dropped at the test's end.
+// New returns the URL of a fresh, empty database on the shared server; it is dropped when the test ends.
 func New(t testing.TB) string {
 	t.Helper()
-	t.Fatal("the server cannot be started yet")
-	return ""
+	shared.Lock()
+	if shared.server == nil {
+		s, err := startServer()
+		if err != nil {
+			shared.Unlock()
+			t.Fatal(err)
+		}
+		shared.server = s
+	}
+	s := shared.server
+	shared.Unlock()
+	return s.URL(t)
 }
 
-// LoadSQL executes a file of SQL statements (a plain pg_dump) on a connection of its own.
-func LoadSQL(t testing.TB, url, file string) {
-	t.Helper()
-	t.Fatal("the server cannot be started yet")
-}
-
-// Server is a server of a test's own, for faults.
-type Server struct{}
-
-// NewServer starts one that ends with the test.
+// NewServer starts a server of the test's own, for faults that would disturb others. It ends with the test.
 func NewServer(t testing.TB) *Server {
 	t.Helper()
-	t.Fatal("the server cannot be started yet")
-	return nil
+	s, err := startServer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.remove(); err != nil {
+			t.Errorf("pgtest: stop the server: %v", err)
+		}
+	})
+	return s
 }
 
-// URL creates a fresh database and returns its URL.
-func (s *Server) URL(t testing.TB) string { t.Helper(); return "" }
+// URL creates a fresh, empty database and returns its URL: superuser, password, loopback TCP.
+func (s *Server) URL(t testing.TB) string {
+	t.Helper()
+	name := "tg_" + rand.Text()
+	if err := s.admin(`CREATE DATABASE "` + name + `"`); err != nil {
+		t.Fatalf("pgtest: create a database: %v", err)
+	}
+	t.Cleanup(func() {
+		// A server that the test left stopped takes its databases with it.
+		if err := s.admin(`DROP DATABASE IF EXISTS "` + name + `" WITH (FORCE)`); err != nil && !s.stopped() {
+			t.Errorf("pgtest: drop the database: %v", err)
+		}
+	})
+	return s.url(name)
+}
 
-// Stop ends the server at once; Start starts it again on the same port with the same data.
-func (s *Server) Stop(t testing.TB) { t.Helper() }
+// LoadSQL executes a file of SQL statements (a plain pg_dump) on a connection of its own, which is then closed: what
+// the file sets for the session does not outlive it.
+func LoadSQL(t testing.TB, url, file string) {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	Exec(t, url, string(text))
+}
 
-// Start starts a stopped server again.
-func (s *Server) Start(t testing.TB) { t.Helper() }
+// Exec executes SQL statements on a connection of its own, as another program would.
+func Exec(t testing.TB, url, sql string) {
+	t.Helper()
+	if err := execSQL(url, sql); err != nil {
+		t.Fatalf("pgtest: %v", err)
+	}
+}
 
-// TerminateBackends ends all client connections to the server's databases.
-func (s *Server) TerminateBackends(t testing.TB) { t.Helper() }
+func execSQL(url, sql string) (err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, url)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, conn.Close(ctx)) }()
+	_, err = conn.PgConn().Exec(ctx, sql).ReadAll()
+	return err
+}
