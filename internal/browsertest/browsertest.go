@@ -241,14 +241,24 @@ func get[T any](t testing.TB, ctx context.Context, read chromedp.Action[T]) T {
 	return v
 }
 
-// WaitText waits until the page's visible text contains want.
+// WaitText waits until the page's visible text contains want, across the navigations that happen meanwhile.
 func WaitText(t testing.TB, ctx context.Context, want string) {
 	t.Helper()
 	step, cancel := context.WithTimeout(ctx, StepTimeout)
 	defer cancel()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
 	expression := fmt.Sprintf("!!document.body && document.body.innerText.includes(%q)", want)
-	if _, err := chromedp.Run(step, chromedp.Poll[bool](expression, chromedp.WithPollingInterval(25*time.Millisecond))); err != nil {
-		t.Fatalf("the page does not show %q: %v%s", want, err, where(ctx))
+	for {
+		// An error is a page that is being replaced, or the end of step.
+		if shown, err := chromedp.Run(step, chromedp.Evaluate[bool](expression)); err == nil && shown {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-step.Done():
+			t.Fatalf("the page does not show %q%s", want, where(ctx))
+		}
 	}
 }
 

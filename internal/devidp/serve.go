@@ -77,7 +77,7 @@ func (p *Provider) guard(next http.Handler, page *template.Template) http.Handle
 		// form-action also judges where an answered form redirects to (the app, on another port, then its tenants' hosts):
 		// naming schemes keeps that working and javascript: out.
 		h.Set("Content-Security-Policy",
-			"default-src 'none'; style-src 'self'; base-uri 'none'; frame-ancestors 'none'; form-action 'self' http: https:")
+			"default-src 'none'; style-src 'self'; img-src data:; base-uri 'none'; frame-ancestors 'none'; form-action 'self' http: https:")
 		if !isLoopback(r.Host) {
 			http.Error(w, "this development provider answers on loopback only; open "+p.issuer, http.StatusMisdirectedRequest)
 			return
