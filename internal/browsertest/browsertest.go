@@ -241,23 +241,28 @@ func get[T any](t testing.TB, ctx context.Context, read chromedp.Action[T]) T {
 	return v
 }
 
-// WaitText waits until the page's visible text contains want, across the navigations that happen meanwhile.
+// WaitText waits until the page's visible text contains want.
 func WaitText(t testing.TB, ctx context.Context, want string) {
+	t.Helper()
+	WaitFor(t, ctx, fmt.Sprintf("!!document.body && document.body.innerText.includes(%q)", want))
+}
+
+// WaitFor waits until a JavaScript expression is true, across the navigations that happen meanwhile.
+func WaitFor(t testing.TB, ctx context.Context, expression string) {
 	t.Helper()
 	step, cancel := context.WithTimeout(ctx, StepTimeout)
 	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	expression := fmt.Sprintf("!!document.body && document.body.innerText.includes(%q)", want)
 	for {
 		// An error is a page that is being replaced, or the end of step.
-		if shown, err := chromedp.Run(step, chromedp.Evaluate[bool](expression)); err == nil && shown {
+		if held, err := chromedp.Run(step, chromedp.Evaluate[bool](expression)); err == nil && held {
 			return
 		}
 		select {
 		case <-tick.C:
 		case <-step.Done():
-			t.Fatalf("the page does not show %q%s", want, where(ctx))
+			t.Fatalf("never true in the page: %s%s", expression, where(ctx))
 		}
 	}
 }

@@ -78,6 +78,7 @@ func TestPersonIsPickedInABrowser(t *testing.T) {
 	browsertest.WaitText(t, ctx, "code=")
 
 	browsertest.Open(t, ctx, start(oauth2.SetAuthURLParam("login_hint", "luis@initech.example")))
+	browsertest.WaitFor(t, ctx, "document.activeElement.value === 'luis'")
 	browsertest.Do(t, ctx, chromedp.KeyEvent(kb.Enter))
 	browsertest.WaitText(t, ctx, "code=")
 
