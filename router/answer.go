@@ -1,0 +1,158 @@
+package router
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"github.com/tenantgate/tenantgate/internal/page"
+)
+
+// The own paths that people are sent to.
+const (
+	loginPath   = "/_gate/login"
+	logoutPath  = "/_gate/logout"
+	tenantsPath = "/_gate/tenants"
+)
+
+// maxReturnTo bounds a return_to that is made from a request, in bytes; longer ones lead to "/".
+const maxReturnTo = 2000
+
+// problem is the body of a denial (RFC 9457).
+type problem struct {
+	Type      string `json:"type"`
+	Title     string `json:"title"`
+	Status    int    `json:"status"`
+	Detail    string `json:"detail"`
+	Code      Code   `json:"code"`
+	RequestID string `json:"request_id"`
+}
+
+// problemType is the page that explains a code.
+const problemType = "https://github.com/tenantgate/tenantgate/blob/main/docs/denials.md#"
+
+// refuse answers a denial: a redirect where a browser can go on by itself, else a page for a navigation, else
+// problem+json. What it says depends on the code alone.
+func (g *Gate) refuse(w http.ResponseWriter, x *exchange, d *Denial) {
+	x.code, x.denial = d.Code, d
+	ref := d.Code.Refusal()
+	h := w.Header()
+	h.Set("Cache-Control", "no-store")
+	if ref.RetryAfter > 0 {
+		h.Set("Retry-After", strconv.Itoa(int(ref.RetryAfter.Seconds())))
+	}
+	if d.ClearSession {
+		g.auth.ClearSession(w)
+	}
+	if x.verdict.Route != nil && x.verdict.Route.cors != nil && x.origin != "" {
+		x.verdict.Route.cors.allow(h, x.origin)
+	}
+	switch ref.Status {
+	case http.StatusUnauthorized:
+		h.Set("Www-Authenticate", challenge(d.Code))
+	case http.StatusMethodNotAllowed:
+		h.Set("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
+	}
+	if g.sendOn(w, x, d.Code) {
+		return
+	}
+	if x.browser.navigation() {
+		page.Render(w, ref.Status, g.denialPage(x, d.Code, ref))
+		return
+	}
+	writeProblem(w, ref, d.Code, x.client.requestID)
+}
+
+// challenge is the WWW-Authenticate value (RFC 6750 3).
+func challenge(c Code) string {
+	if c == InvalidToken {
+		return `Bearer realm="tenantgate", error="invalid_token"`
+	}
+	return `Bearer realm="tenantgate"`
+}
+
+// sendOn redirects a browser that can mend the denial itself: to sign in, or to choose a tenant.
+func (g *Gate) sendOn(w http.ResponseWriter, x *exchange, c Code) bool {
+	target := ""
+	switch c {
+	case Unauthenticated, SessionExpired:
+		target = loginPath
+	case TenantRequired:
+		target = tenantsPath
+	default:
+		return false
+	}
+	if x.browser.htmx() && target == loginPath {
+		w.Header().Set("Hx-Redirect", target+"?return_to="+url.QueryEscape(x.currentPage()))
+		return false
+	}
+	if x.method != http.MethodGet || !x.browser.navigation() || x.verdict.Own && target == tenantsPath {
+		return false
+	}
+	w.Header().Set("Location", target+"?return_to="+url.QueryEscape(x.returnTo()))
+	w.WriteHeader(http.StatusFound)
+	return true
+}
+
+// returnTo is where the browser wanted to go, as a local path.
+func (x *exchange) returnTo() string {
+	if to := x.target; len(to) <= maxReturnTo && strings.HasPrefix(to, "/") {
+		return to
+	}
+	return "/"
+}
+
+// currentPage is the page that an htmx request was made from, as a local path.
+func (x *exchange) currentPage() string {
+	u, err := url.Parse(x.htmxURL)
+	if err != nil || u.Path == "" || len(x.htmxURL) > maxReturnTo {
+		return "/"
+	}
+	return u.RequestURI()
+}
+
+func writeProblem(w http.ResponseWriter, ref Refusal, c Code, requestID string) {
+	body, err := json.Marshal(problem{
+		Type: problemType + string(c), Title: ref.Title, Status: ref.Status, Detail: ref.Detail, Code: c,
+		RequestID: requestID,
+	})
+	if err != nil { // a struct of strings and a number
+		body = []byte(`{}`)
+	}
+	h := w.Header()
+	h.Set("Content-Type", "application/problem+json")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(ref.Status)
+	_, _ = w.Write(body)
+}
+
+// denialPage says what happened and what to do next.
+func (g *Gate) denialPage(x *exchange, c Code, ref Refusal) page.Data {
+	d := page.Data{
+		Heading: ref.Title, Text: []string{ref.Detail}, Code: string(c), RequestID: x.client.requestID,
+	}
+	another := page.Action{Label: "Choose another workspace", URL: tenantsPath, Primary: true}
+	leave := page.Action{Label: "Sign out", URL: logoutPath}
+	switch c {
+	case Unauthenticated, SessionExpired:
+		d.Actions = []page.Action{{Label: "Sign in", URL: loginPath, Primary: true}}
+	case UnknownUser:
+		leave.Primary = true
+		d.Actions = []page.Action{leave}
+	case NoAccess, MembershipInactive, TenantInactive, SubscriptionRequired, TenantPaused, TenantMisconfigured,
+		TenantConflict, TenantRequired:
+		d.Actions = []page.Action{another, leave}
+	case RoleRequired, TierRequired, FeatureRequired:
+		d.Actions = []page.Action{{Label: "Back to the start", URL: x.verdict.Prefix + "/", Primary: true}, another}
+	case BadHost, NotSupportedYet, BadReturnTo, BadRequest:
+		d.Actions = []page.Action{{Label: "Go to " + g.public.Host, URL: g.public.String() + "/", Primary: true}}
+	case HostDatabaseUnavailable, UpstreamUnavailable, ProviderUnavailable:
+		if x.method == http.MethodGet && strings.HasPrefix(x.target, "/") && !strings.HasPrefix(x.target, "//") {
+			d.Actions = []page.Action{{Label: "Try again", URL: x.target, Primary: true}}
+		}
+	}
+	return d
+}

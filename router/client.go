@@ -1,0 +1,151 @@
+package router
+
+import (
+	"net/http"
+	"net/netip"
+	"strings"
+
+	"github.com/tenantgate/tenantgate/catalog"
+	"github.com/tenantgate/tenantgate/telemetry"
+)
+
+// client is where a request comes from, as far as trusted hops can be believed.
+type client struct {
+	// addr is the nearest address that is not a trusted proxy's; invalid on a unix socket.
+	addr netip.Addr
+	// forwardedFor is the X-Forwarded-For value for the app.
+	forwardedFor string
+	proto        string
+	// host is the authority that the client asked for, unparsed.
+	host      string
+	hostOK    bool
+	prefix    string
+	requestID string
+	trace     telemetry.TraceContext
+	state     string // tracestate of a trusted peer
+}
+
+// hops believes X-Forwarded-* and X-Real-Ip of listed peers only (FWD-1, FWD-2). The zero value believes nobody.
+type hops struct{ trusted []netip.Prefix }
+
+func (h hops) trusts(a netip.Addr) bool {
+	for _, p := range h.trusted {
+		if p.Contains(a) {
+			return true
+		}
+	}
+	return false
+}
+
+// read looks at who sent the request. What an untrusted peer says of itself is as if it had not been sent.
+func (h hops) read(r *http.Request) client {
+	c := client{proto: "http", host: r.Host, hostOK: true}
+	if r.TLS != nil {
+		c.proto = "https"
+	}
+	if own := r.Header["Host"]; len(own) > 0 && (len(own) > 1 || own[0] != r.Host) {
+		c.hostOK = false // HTTP/2 with :authority and a Host that differs (RFC 9113 8.3.1)
+	}
+	peer := peerAddr(r.RemoteAddr)
+	c.addr = peer
+	if peer.IsValid() {
+		c.forwardedFor = peer.String()
+		if h.trusts(peer) {
+			h.believe(&c, r.Header, peer)
+		}
+	}
+	if c.requestID == "" {
+		c.requestID = string(catalog.GenID())
+	}
+	if !c.trace.Valid() {
+		c.trace = telemetry.NewTraceContext()
+	}
+	return c
+}
+
+func peerAddr(remote string) netip.Addr {
+	ap, err := netip.ParseAddrPort(remote)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return ap.Addr().Unmap().WithZone("")
+}
+
+// believe takes over what a trusted peer says. A header that it sent twice counts as not sent, except for
+// X-Forwarded-For, which is a list; two X-Forwarded-Host make the Host doubled.
+func (h hops) believe(c *client, header http.Header, peer netip.Addr) {
+	c.addr = h.clientAddr(header, peer)
+	if list := header["X-Forwarded-For"]; len(list) > 0 {
+		c.forwardedFor = strings.Join(list, ", ") + ", " + peer.String()
+	}
+	switch single(header, "X-Forwarded-Proto") {
+	case "https":
+		c.proto = "https"
+	case "http":
+		c.proto = "http"
+	}
+	switch values := header["X-Forwarded-Host"]; {
+	case len(values) == 1:
+		c.host = values[0]
+	case len(values) > 1:
+		c.hostOK = false
+	}
+	if p := single(header, "X-Forwarded-Prefix"); p != "" {
+		if parsed, ok := ParsePath(p); ok && !parsed.ambiguous() {
+			c.prefix = strings.TrimSuffix(parsed.escaped, "/")
+		}
+	}
+	if id := single(header, "X-Request-Id"); requestIDOK(id) {
+		c.requestID = id
+	}
+	if tc, ok := telemetry.ParseTraceparent(single(header, "Traceparent")); ok {
+		c.trace = tc
+		c.state = single(header, "Tracestate")
+	}
+}
+
+// clientAddr walks X-Forwarded-For from the right past trusted hops. What cannot be read ends the walk at the last
+// address that could.
+func (h hops) clientAddr(header http.Header, peer netip.Addr) netip.Addr {
+	addr := peer
+	list := strings.Split(strings.Join(header["X-Forwarded-For"], ","), ",")
+	for i := len(list) - 1; i >= 0; i-- {
+		a, err := netip.ParseAddr(strings.TrimSpace(list[i]))
+		if err != nil {
+			if ap, perr := netip.ParseAddrPort(strings.TrimSpace(list[i])); perr == nil {
+				a = ap.Addr()
+			} else {
+				break
+			}
+		}
+		addr = a.Unmap().WithZone("")
+		if !h.trusts(addr) {
+			return addr
+		}
+	}
+	if real, err := netip.ParseAddr(single(header, "X-Real-Ip")); err == nil && addr == peer {
+		return real.Unmap().WithZone("")
+	}
+	return addr
+}
+
+func single(h http.Header, name string) string {
+	if v := h[name]; len(v) == 1 {
+		return v[0]
+	}
+	return ""
+}
+
+// requestIDOK takes an id that is safe in a log, a header and a page: 1 to 128 of letters, digits, ".", "_" and "-".
+func requestIDOK(s string) bool {
+	if s == "" || len(s) > 128 {
+		return false
+	}
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '_' || c == '.') {
+			return false
+		}
+	}
+	return true
+}

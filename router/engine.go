@@ -1,0 +1,378 @@
+package router
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/tenantgate/tenantgate/auth"
+	"github.com/tenantgate/tenantgate/catalog"
+)
+
+// Facts are what the decision knows of a request: everything that any of the four shapes can tell, nothing of http.
+type Facts struct {
+	Method string
+	// Host is the authority as sent; HostDoubled: there were several.
+	Host        string
+	HostDoubled bool
+	// Path is escaped, without the query.
+	Path string
+	// TenantHeader and GateTenant hold every value of tenants.header and X-Gate-Tenant.
+	TenantHeader []string
+	GateTenant   []string
+	Credentials  auth.Credentials
+	Browser      Browser
+}
+
+// Verdict is the outcome of a request: exactly one of Denial, Own and Route with its access is what to act on.
+type Verdict struct {
+	Host Host
+	// Path is what the app receives, or the own path.
+	Path Path
+	// Prefix was cut off the path: /t/acme.
+	Prefix string
+	// Own: the path is tenantgate's own, on this listener.
+	Own bool
+	// Preflight: the route answers it.
+	Preflight bool
+	Route     *Route
+	// Identity is set once authenticated; nil on public routes.
+	Identity *auth.Identity
+	// User is set with Identity on user routes without a granted tenant.
+	User User
+	// Grant is nil on public routes, and on user routes without a granted tenant.
+	Grant  *Grant
+	Denial *Denial
+
+	named []Named
+}
+
+// Authenticator says whose credentials these are.
+type Authenticator interface {
+	// Authenticate returns auth.ErrUnauthenticated, ErrSessionExpired, ErrInvalidToken, ErrUnknownUser or
+	// ErrProviderUnavailable; any other error means that it could not be found out.
+	Authenticate(ctx context.Context, c auth.Credentials) (auth.Identity, error)
+}
+
+// Engine decides. All shapes and explain share one; it is safe for concurrent use.
+type Engine struct {
+	policy    *Policy
+	resolver  resolver
+	routes    routeTable
+	directory *directory
+	auth      Authenticator
+	clock     func() time.Time
+}
+
+// Judge walks a request through every question in the contract's order and stops at the first denial. It does not
+// forward and changes nothing. trace may be nil.
+func (e *Engine) Judge(ctx context.Context, f *Facts, trace *Trace) Verdict {
+	var v Verdict
+	if code := e.read(f, &v, trace); code != "" {
+		v.Denial = deny(code)
+		return v
+	}
+	if v.Own {
+		return v
+	}
+	if code := e.route(f, &v, trace); code != "" {
+		v.Denial = deny(code)
+		return v
+	}
+	if v.Preflight || v.Route.access == AccessPublic {
+		return v
+	}
+	if v.Denial = e.authenticate(ctx, f, &v, trace); v.Denial != nil {
+		return v
+	}
+	if v.Identity.Kind == auth.KindSession && crossOrigin(f.Method, v.Host, f.Browser, v.Route.crossOrigin) {
+		trace.add("cross_origin", string(CrossOrigin), "Sec-Fetch-Site, Origin")
+		v.Denial = deny(CrossOrigin)
+		return v
+	}
+	trace.add("cross_origin", "ok", "Sec-Fetch-Site, Origin")
+	v.Denial = e.enter(ctx, f, &v, trace)
+	return v
+}
+
+// read takes the request apart: method, host, path, and the names in host, path and header, by syntax only.
+func (e *Engine) read(f *Facts, v *Verdict, trace *Trace) Code {
+	if f.Method == "TRACE" || f.Method == "CONNECT" {
+		trace.add("method", string(MethodNotAllowed), f.Method)
+		return MethodNotAllowed
+	}
+	host, ok := ParseHost(f.Host)
+	if !ok || f.HostDoubled {
+		trace.add("host", string(BadHost), "Host")
+		return BadHost
+	}
+	v.Host = host
+	path, ok := ParsePath(f.Path)
+	if !ok {
+		trace.add("path", string(BadPath), "request target")
+		return BadPath
+	}
+	v.Path = path
+	trace.add("path", path.escaped, "request target")
+	if ownPath(path.escaped) {
+		v.Own = true
+		if path.ambiguous() {
+			return BadPath
+		}
+		return ""
+	}
+	return e.readNames(f, v, trace)
+}
+
+func (e *Engine) readNames(f *Facts, v *Verdict, trace *Trace) Code {
+	if n, ok := e.resolver.fromHost(v.Host); ok {
+		v.named = append(v.named, n)
+	}
+	if e.resolver.on[SourcePath] && e.resolver.pathPrefix != "" {
+		name, rest, ok, bad := v.Path.cutPrefix(e.resolver.pathPrefix)
+		if bad {
+			trace.add("path", string(BadPath), "tenants.path_prefix")
+			return BadPath
+		}
+		if ok {
+			v.named = append(v.named, Named{Source: SourcePath, Name: name, Kind: catalog.NamePlain})
+			v.Prefix = v.Path.escaped[:len(e.resolver.pathPrefix)+segmentLen(v.Path.escaped[len(e.resolver.pathPrefix):])]
+			v.Path = rest
+			if ownPath(rest.escaped) {
+				trace.add("path", string(NotFound), "/_gate below a prefix")
+				return NotFound
+			}
+		}
+	}
+	v.named = e.resolver.fromHeader(f.TenantHeader, v.named)
+	if trace != nil {
+		for _, n := range v.named {
+			trace.add("tenant_named", n.Name, string(n.Source))
+		}
+	}
+	return ""
+}
+
+func segmentLen(s string) int {
+	for i := 0; i < len(s); i++ {
+		if s[i] == '/' {
+			return i
+		}
+	}
+	return len(s)
+}
+
+// route chooses the one rule that is used for policy and for forwarding alike. A CORS preflight is answered by the
+// route that the request it announces would take.
+func (e *Engine) route(f *Facts, v *Verdict, trace *Trace) Code {
+	if f.Browser.preflight(f.Method) {
+		r, code := e.routes.match(f.Browser.RequestMethod[0], v.Host.Name, v.Path)
+		if code == "" && r.cors != nil {
+			v.Route, v.Preflight = r, true
+			trace.add("route", r.name, "preflight")
+			return ""
+		}
+	}
+	r, code := e.routes.match(f.Method, v.Host.Name, v.Path)
+	if code != "" {
+		trace.add("route", string(code), "routes")
+		return code
+	}
+	v.Route = r
+	trace.add("route", r.name, "routes")
+	return ""
+}
+
+func (e *Engine) authenticate(ctx context.Context, f *Facts, v *Verdict, trace *Trace) *Denial {
+	id, err := e.auth.Authenticate(ctx, f.Credentials)
+	if err != nil {
+		d := denialOf(err)
+		trace.add("authenticate", string(d.Code), "credentials")
+		return d
+	}
+	v.Identity = &id
+	trace.add("authenticate", string(id.User), id.Kind.String())
+	return nil
+}
+
+// enter resolves the tenant and decides. On user routes a tenant that is not granted is no denial, but a check that
+// could not be made still is.
+func (e *Engine) enter(ctx context.Context, f *Facts, v *Verdict, trace *Trace) *Denial {
+	rec, d := e.resolve(ctx, v, trace)
+	if d == nil {
+		var code Code
+		if v.Grant, code = e.policy.Decide(v.Route, rec, e.clock(), trace); code != "" {
+			d = deny(code)
+		} else if !e.sameTenant(f.GateTenant, v.Grant) {
+			v.Grant, d = nil, deny(TenantChanged)
+			trace.add("tenant", string(TenantChanged), "X-Gate-Tenant")
+		}
+	}
+	if d == nil || v.Route.access != AccessUser || !tenantOptional(d.Code) {
+		return d
+	}
+	return e.withoutTenant(ctx, v, trace)
+}
+
+// tenantOptional reports whether a user route goes on without a tenant: for denials that are about the tenant.
+func tenantOptional(c Code) bool {
+	switch c {
+	case NoAccess, TenantRequired, MembershipInactive, TenantInactive, TenantPaused, SubscriptionRequired,
+		TenantMisconfigured:
+		return true
+	}
+	return false
+}
+
+// withoutTenant fills in the person alone.
+func (e *Engine) withoutTenant(ctx context.Context, v *Verdict, trace *Trace) *Denial {
+	rec, err := e.directory.byTenant(ctx, v.Identity.User, noTenant)
+	if err != nil {
+		return denialOf(err)
+	}
+	if !rec.userKnown || rec.blocked {
+		trace.add("user", string(UnknownUser), "core_users")
+		return deny(UnknownUser)
+	}
+	v.User = rec.user
+	trace.add("tenant", "none", "access: user")
+	return nil
+}
+
+// noTenant stands where there is no tenant to ask for: asking for it reads the user alone, by the same query.
+const noTenant catalog.TenantID = "\x01none"
+
+// sameTenant compares X-Gate-Tenant, the tenant that a page was rendered for, with the one that was granted.
+func (e *Engine) sameTenant(rendered []string, g *Grant) bool {
+	for _, id := range rendered {
+		if id != "" && id != string(g.Tenant.ID) && id != g.enc.tenantID {
+			return false
+		}
+	}
+	return true
+}
+
+// resolve finds the one tenant that the request is for. Explicit sources must agree; then the session's choice, then
+// the only active membership.
+func (e *Engine) resolve(ctx context.Context, v *Verdict, trace *Trace) (*Record, *Denial) {
+	names := v.named
+	if e.resolver.on[SourceClaim] && v.Identity.ClaimTenant != "" {
+		names = append(names, Named{Source: SourceClaim, Name: v.Identity.ClaimTenant, Kind: catalog.NamePlain})
+	}
+	names, err := e.knownDomains(ctx, names)
+	if err != nil {
+		return nil, denialOf(err)
+	}
+	if len(names) > 0 {
+		return e.explicit(ctx, v, names, trace)
+	}
+	if e.resolver.on[SourceSession] && v.Identity.SessionTenant != "" {
+		rec, err := e.directory.byTenant(ctx, v.Identity.User, v.Identity.SessionTenant)
+		if err != nil {
+			return nil, denialOf(err)
+		}
+		trace.add("resolve", string(v.Identity.SessionTenant), string(SourceSession))
+		return rec, nil
+	}
+	return e.only(ctx, v, trace)
+}
+
+// knownDomains drops a Host that is no verified custom domain: such a Host names nothing.
+func (e *Engine) knownDomains(ctx context.Context, names []Named) ([]Named, error) {
+	if len(names) == 0 || names[0].Kind != catalog.NameDomain {
+		return names, nil
+	}
+	id, err := e.directory.resolve(ctx, names[0])
+	if err != nil {
+		return nil, err
+	}
+	if id == "" {
+		return names[1:], nil
+	}
+	return names, nil
+}
+
+// explicit looks up what the request names. Names that differ must mean the same tenant. Two unknown names that are
+// not one name conflict as well: otherwise a conflict would tell a stranger which names exist (ENUM-1).
+func (e *Engine) explicit(ctx context.Context, v *Verdict, names []Named, trace *Trace) (*Record, *Denial) {
+	first := names[0]
+	for _, other := range names[1:] {
+		if first.same(other) {
+			continue
+		}
+		a, err := e.directory.resolve(ctx, first)
+		if err != nil {
+			return nil, denialOf(err)
+		}
+		b, err := e.directory.resolve(ctx, other)
+		if err != nil {
+			return nil, denialOf(err)
+		}
+		if a != b || a == "" && !first.folds(other) {
+			trace.add("resolve", string(TenantConflict), string(first.Source)+", "+string(other.Source))
+			return nil, deny(TenantConflict)
+		}
+	}
+	rec, err := e.directory.byName(ctx, v.Identity.User, first)
+	if err != nil {
+		return nil, denialOf(err)
+	}
+	trace.add("resolve", string(rec.tenant.ID), string(first.Source))
+	return rec, nil
+}
+
+// only takes the single active membership.
+func (e *Engine) only(ctx context.Context, v *Verdict, trace *Trace) (*Record, *Denial) {
+	records, err := e.directory.list(ctx, v.Identity.User)
+	if err != nil {
+		return nil, denialOf(err)
+	}
+	var active *Record
+	count := 0
+	for _, r := range records {
+		if r.member == activeMembership {
+			active = r
+			count++
+		}
+	}
+	switch {
+	case count == 0:
+		return e.nowhere(ctx, v, trace)
+	case count == 1 && e.resolver.on[SourceOnly]:
+		trace.add("resolve", string(active.tenant.ID), string(SourceOnly))
+		return active, nil
+	}
+	trace.add("resolve", string(TenantRequired), "core_memberships")
+	return nil, deny(TenantRequired)
+}
+
+// nowhere answers for a user without any active membership; one that is gone or blocked is unknown first.
+func (e *Engine) nowhere(ctx context.Context, v *Verdict, trace *Trace) (*Record, *Denial) {
+	rec, err := e.directory.byTenant(ctx, v.Identity.User, noTenant)
+	if err != nil {
+		return nil, denialOf(err)
+	}
+	if !rec.userKnown || rec.blocked {
+		return rec, nil
+	}
+	trace.add("resolve", string(NoAccess), "core_memberships")
+	return nil, deny(NoAccess)
+}
+
+// denialOf maps what went wrong to a code. Whatever is not known to be the client's fault is an unavailable host
+// database: nothing is let through because a check could not be made.
+func denialOf(err error) *Denial {
+	switch {
+	case errors.Is(err, auth.ErrUnauthenticated):
+		return deny(Unauthenticated)
+	case errors.Is(err, auth.ErrSessionExpired):
+		return &Denial{Code: SessionExpired, ClearSession: true}
+	case errors.Is(err, auth.ErrInvalidToken):
+		return denyFor(InvalidToken, err)
+	case errors.Is(err, auth.ErrUnknownUser):
+		return denyFor(UnknownUser, err)
+	case errors.Is(err, auth.ErrProviderUnavailable):
+		return denyFor(ProviderUnavailable, err)
+	}
+	return denyFor(HostDatabaseUnavailable, err)
+}

@@ -1,0 +1,70 @@
+package router
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/tenantgate/tenantgate/auth"
+	"github.com/tenantgate/tenantgate/catalog"
+)
+
+// Question is a request that explain decides without forwarding it: as the user, signed in by a browser at that host.
+type Question struct {
+	// User is whose session it would be; "" for nobody.
+	User catalog.UserID
+	// Host; "": public_url's.
+	Host string
+	// Method; "": GET.
+	Method string
+	// Path, with or without a query, in escaped form; "": "/".
+	Path string
+}
+
+// Explanation is a decision and every step that led to it.
+type Explanation struct {
+	Allowed bool   `json:"allowed"`
+	Status  int    `json:"status"`
+	Code    string `json:"code"` // "" where allowed
+	Steps   []Step `json:"steps"`
+}
+
+// signedInAs is an Authenticator for one known person.
+type signedInAs struct{ user catalog.UserID }
+
+func (s signedInAs) Authenticate(context.Context, auth.Credentials) (auth.Identity, error) {
+	if s.user == "" {
+		return auth.Identity{}, auth.ErrUnauthenticated
+	}
+	return auth.Identity{User: s.user, Kind: auth.KindSession}, nil
+}
+
+// Explain answers q by the engine that serves requests.
+func (g *Gate) Explain(ctx context.Context, q Question) Explanation {
+	e := *g.engine
+	e.auth = signedInAs{q.User}
+	if q.Host == "" {
+		q.Host = g.public.Host
+	}
+	if q.Method == "" {
+		q.Method = http.MethodGet
+	}
+	path, _, _ := strings.Cut(q.Path, "?")
+	if path == "" {
+		path = "/"
+	}
+	if u, err := url.ParseRequestURI(path); err == nil {
+		path = u.EscapedPath()
+	}
+	var trace Trace
+	v := e.Judge(ctx, &Facts{Method: q.Method, Host: q.Host, Path: path}, &trace)
+	out := Explanation{Allowed: true, Status: http.StatusOK, Steps: trace.Steps}
+	switch {
+	case v.Denial != nil:
+		out.Allowed, out.Status, out.Code = false, v.Denial.Code.Refusal().Status, string(v.Denial.Code)
+	case v.Own:
+		out.Steps = append(out.Steps, Step{Step: "own", Result: "ok", Source: "tenantgate's own page"})
+	}
+	return out
+}

@@ -1,0 +1,313 @@
+// Package router is a request's way: path, route, identity, tenant, grant, policy, headers, upstream.
+//
+// Purpose: judge each request once and forward exactly what was judged. The decision is a pure function (Policy.Decide);
+// around it Engine walks through the questions in their order, and Gate is the http side: the reverse proxy, the
+// middleware, the denials and tenantgate's own pages.
+//
+// Concurrency: Gate and Engine are immutable once made and safe for concurrent use. What they remember is in bounded
+// caches, each entry at most five seconds old.
+//
+// Failure mode: closed. A question that cannot be answered is a denial (503), never a pass; a panic is a 500 and a log
+// line without the values that it was about.
+package router
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"time"
+
+	"github.com/tenantgate/tenantgate/auth"
+	"github.com/tenantgate/tenantgate/billing"
+	"github.com/tenantgate/tenantgate/cache"
+	"github.com/tenantgate/tenantgate/telemetry"
+)
+
+// Config is everything that the way of a request depends on.
+type Config struct {
+	PublicURL      *url.URL
+	TrustedProxies []netip.Prefix
+	Tenants        TenantsConfig
+	Upstreams      map[string]UpstreamConfig
+	Routes         []RouteConfig
+	Roles          []string // lowest first; empty: member, admin, owner
+	Subscription   billing.Rules
+	Forward        ForwardConfig
+	Cache          CacheConfig
+	Limits         LimitsConfig
+}
+
+// Deps are what a Gate stands on. All are needed but Clock.
+type Deps struct {
+	Host      HostDatabase
+	Auth      *auth.Auth
+	Telemetry *telemetry.Telemetry
+	// Clock is the time. Nil: time.Now.
+	Clock func() time.Time
+}
+
+// Gate serves requests. Make it with New; the caller closes it.
+type Gate struct {
+	public    *url.URL
+	engine    *Engine
+	auth      *auth.Auth
+	headers   headerNames
+	hops      hops
+	buffers   copyBuffers
+	forward   map[*Route]*forwarder
+	balancers []*balancer
+	bodyBytes int64
+
+	withURI, overridesPass, authorizationPasses, middlewareHeaders bool
+
+	assertions        *cache.Cache[assertionKey, string] // nil: switched off
+	assertionLifetime time.Duration
+	defaultAudience   string
+	tenantHeader      string // canonical
+
+	telemetry *telemetry.Telemetry
+	log       *slog.Logger
+	errorLog  io.Writer
+	clock     func() time.Time
+}
+
+// New compiles the configuration. All faults are reported together; nothing is listened on or connected to.
+func New(cfg Config, deps Deps) (*Gate, error) {
+	g := &Gate{
+		public: cfg.PublicURL, auth: deps.Auth, buffers: newCopyBuffers(), hops: hops{trusted: cfg.TrustedProxies},
+		forward: map[*Route]*forwarder{}, telemetry: deps.Telemetry, log: deps.Telemetry.Logger, clock: deps.Clock,
+		bodyBytes:           int64(cfg.Limits.BodyBytes),
+		withURI:             cfg.Forward.DBURI != "off",
+		overridesPass:       cfg.Forward.MethodOverride == "pass",
+		authorizationPasses: cfg.Forward.Authorization == "pass",
+		middlewareHeaders:   cfg.Forward.MiddlewareHeaders == nil || *cfg.Forward.MiddlewareHeaders,
+	}
+	if g.clock == nil {
+		g.clock = time.Now
+	}
+	g.errorLog = slog.NewLogLogger(g.log.Handler(), slog.LevelWarn).Writer()
+	if cfg.Tenants.Header == "" {
+		cfg.Tenants.Header = "X-Tenant"
+	}
+	if cfg.Tenants.Claim == "" {
+		cfg.Tenants.Claim = "tenant"
+	}
+	g.tenantHeader = http.CanonicalHeaderKey(cfg.Tenants.Header)
+	g.headers = compileHeaders(cfg.Forward.Headers, cfg.Tenants.Header)
+	public, ok := ParseHost(cfg.PublicURL.Host)
+	if !ok {
+		return nil, fmt.Errorf("public_url: %q has no usable host", cfg.PublicURL.Host)
+	}
+	policy := newPolicy(cfg, g.withURI)
+	g.engine = &Engine{
+		policy: policy, resolver: newResolver(cfg.Tenants, public), auth: deps.Auth, clock: g.clock,
+		directory: newDirectory(deps.Host, policy, cfg.Cache, g.clock),
+	}
+	g.engine.directory.loaded = g.loaded
+	g.newAssertions(cfg.Forward.Assertion, cfg.Cache.Entries)
+	if err := g.compileRoutes(cfg); err != nil {
+		g.Close()
+		return nil, err
+	}
+	return g, nil
+}
+
+func newPolicy(cfg Config, needURI bool) *Policy {
+	roles := cfg.Roles
+	if len(roles) == 0 {
+		roles = []string{"member", "admin", "owner"}
+	}
+	p := &Policy{rules: cfg.Subscription, needURI: needURI, roles: make(map[string]int, len(roles))}
+	for i, r := range roles {
+		p.roles[r] = i + 1
+	}
+	return p
+}
+
+// compileRoutes makes one pool of connections for each upstream and response timeout.
+func (g *Gate) compileRoutes(cfg Config) error {
+	type poolKey struct {
+		upstream string
+		timeout  time.Duration
+	}
+	var faults []error
+	upstreams := map[string]*upstream{}
+	for name, c := range cfg.Upstreams {
+		u, err := newUpstream(name, c)
+		if err != nil {
+			faults = append(faults, err)
+			continue
+		}
+		upstreams[name] = u
+	}
+	pools := map[poolKey]*forwarder{}
+	for _, c := range cfg.Routes {
+		r, err := compileRoute(c)
+		if err != nil {
+			faults = append(faults, err)
+			continue
+		}
+		if r.minRole != "" && g.engine.policy.rank(r.minRole) == 0 {
+			faults = append(faults, fmt.Errorf("route %s: min_role %q is not one of roles", c.Path, r.minRole))
+		}
+		g.engine.routes.routes = append(g.engine.routes.routes, r)
+		if len(cfg.Upstreams) == 0 && c.Upstream == "" {
+			continue // a middleware: the app is in this process
+		}
+		u := upstreams[c.Upstream]
+		if u == nil {
+			if _, faulty := cfg.Upstreams[c.Upstream]; !faulty {
+				faults = append(faults, fmt.Errorf("route %s: upstream %q is not configured", c.Path, c.Upstream))
+			}
+			continue
+		}
+		r.upstream = u
+		key := poolKey{c.Upstream, c.Timeout}
+		if pools[key] == nil {
+			b := u.transport(c.Timeout)
+			g.balancers = append(g.balancers, b)
+			pools[key] = g.newForwarder(b)
+		}
+		g.forward[r] = pools[key]
+	}
+	return errors.Join(faults...)
+}
+
+// Engine is the gate's decision engine, for explain.
+func (g *Gate) Engine() *Engine { return g.engine }
+
+// Close ends loads and idle connections. Requests under way fail closed.
+func (g *Gate) Close() {
+	g.engine.directory.close()
+	if g.assertions != nil {
+		g.assertions.Close()
+	}
+	for _, b := range g.balancers {
+		b.close()
+	}
+}
+
+// ServeHTTP judges the request and forwards it to the route's upstream.
+func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request) { g.serve(w, r, nil) }
+
+// Middleware judges the request and passes it to app, in this process, with the grant in its context.
+func (g *Gate) Middleware(app http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { g.serve(w, r, app) })
+}
+
+func (g *Gate) serve(rw http.ResponseWriter, r *http.Request, app http.Handler) {
+	x := &exchange{gate: g, start: g.clock(), method: r.Method}
+	w := &recorder{ResponseWriter: rw}
+	x.client = g.hops.read(r)
+	ctx := context.WithValue(r.Context(), exchangeKey{}, x)
+	ctx, end := g.begin(ctx, x)
+	x.ctx = ctx
+	defer g.finish(w, r, x, end)
+	x.readFacts(r, g.tenantHeader)
+	r = r.WithContext(ctx)
+
+	x.verdict = g.judge(x)
+	switch v := &x.verdict; {
+	case v.Denial != nil:
+		g.refuse(w, x, v.Denial)
+	case v.Own:
+		g.serveOwn(w, r, x)
+	case v.Preflight:
+		x.code = "preflight"
+		v.Route.cors.answerPreflight(w, r)
+	case g.bodyBytes > 0 && r.ContentLength > g.bodyBytes:
+		g.refuse(w, x, deny(BodyTooLarge))
+	default:
+		g.let(w, r, x, app)
+	}
+}
+
+// let forwards what was let through, once it can be vouched for: without the assertion that the app relies on, nothing
+// goes.
+func (g *Gate) let(w *recorder, r *http.Request, x *exchange, app http.Handler) {
+	if g.assertions != nil && x.verdict.Identity != nil {
+		token, err := g.assertion(x)
+		if err != nil {
+			g.refuse(w, x, denyFor(HostDatabaseUnavailable, err))
+			return
+		}
+		x.assertion = token
+	}
+	if app != nil {
+		g.pass(w, r, x, app)
+		return
+	}
+	g.send(w, r, x)
+}
+
+// send forwards to the route's upstream.
+func (g *Gate) send(w *recorder, r *http.Request, x *exchange) {
+	f := g.forward[x.verdict.Route]
+	if f == nil {
+		g.refuse(w, x, denyFor(UpstreamUnavailable, errors.New("the route has no upstream: it serves a middleware only")))
+		return
+	}
+	g.limitBody(w, r)
+	if !x.browser.WebSocket {
+		delete(r.Header, "Upgrade") // no other protocol is switched to (CONN-1)
+	}
+	w.informational = g.headers.stripResponse
+	end := g.span(x, "upstream")
+	defer end()
+	f.proxy.ServeHTTP(w, r)
+}
+
+func (g *Gate) limitBody(w http.ResponseWriter, r *http.Request) {
+	if g.bodyBytes > 0 {
+		r.Body = http.MaxBytesReader(w, r.Body, g.bodyBytes)
+	}
+}
+
+// pass hands the request to an app in this process: the judged path, our headers, the grant in the context.
+func (g *Gate) pass(w *recorder, r *http.Request, x *exchange, app http.Handler) {
+	g.limitBody(w, r)
+	if x.verdict.Grant != nil {
+		r = r.WithContext(context.WithValue(r.Context(), grantKey{}, x.verdict.Grant))
+	}
+	u := *r.URL
+	setPath(&u, x.verdict.Path)
+	r.URL = &u
+	r.Header = r.Header.Clone()
+	r.Trailer = nil
+	if g.middlewareHeaders {
+		g.setHeaders(r.Header, x)
+	} else {
+		g.stripOnly(r.Header, x)
+	}
+	clean := func(h http.Header) {
+		g.headers.stripResponse(h)
+		g.dropOwnCookies(h)
+		if x.verdict.Identity != nil && len(h["Cache-Control"]) == 0 {
+			h["Cache-Control"] = privateCache
+		}
+		if c := x.verdict.Route.cors; c != nil && x.origin != "" {
+			dropCORS(h)
+			c.allow(h, x.origin)
+		}
+	}
+	w.before, w.informational = clean, g.headers.stripResponse
+	app.ServeHTTP(w, r)
+	if w.status == 0 && !w.hijacked {
+		w.WriteHeader(http.StatusOK)
+	}
+	g.stripTrailers(w.Header())
+}
+
+type grantKey struct{}
+
+// FromContext returns the grant under which the request of ctx was let through. It returns false on public routes, on
+// user routes without a granted tenant, and outside of a Middleware.
+func FromContext(ctx context.Context) (*Grant, bool) {
+	g, ok := ctx.Value(grantKey{}).(*Grant)
+	return g, ok
+}

@@ -1,0 +1,210 @@
+package router
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/tenantgate/tenantgate/billing"
+	"github.com/tenantgate/tenantgate/catalog"
+)
+
+// Grant is the answer to a request that is let through: who, in which tenant, as what, on which plan, and where the
+// data is. It is immutable.
+type Grant struct {
+	User         User
+	Membership   Membership
+	Tenant       Tenant
+	Subscription Subscription
+	Plan         Plan
+
+	uri catalog.DBURI
+	enc *encoded // header values made once for the record that this grant stems from
+	// features is the header value of Plan.Features.
+	features string
+}
+
+// User is the person a grant is for.
+type User struct {
+	ID    catalog.UserID
+	Email string
+}
+
+// Membership is the user's place in the tenant.
+type Membership struct {
+	ID        catalog.MembershipID
+	Role      string
+	ProfileID string
+}
+
+// Tenant is where the request goes.
+type Tenant struct {
+	ID   catalog.TenantID
+	Name string
+}
+
+// Subscription is the state that entitles the tenant, or does not.
+type Subscription struct {
+	// Status is the newest subscription row's, entitled or not; "none" without one; "exempt" for an exempt tenant.
+	Status string
+	// Entitled is false on routes with `subscription: optional` where the tenant does not pay.
+	Entitled bool
+}
+
+// Plan is what the tenant has bought.
+type Plan struct {
+	Key       string
+	TierLevel int64
+	Features  []string
+}
+
+// Has reports whether the plan includes the feature; all_features includes every one.
+func (p Plan) Has(feature string) bool {
+	return slices.Contains(p.Features, feature) || slices.Contains(p.Features, billing.AllFeatures)
+}
+
+// DBURI returns the tenant's database URI, which redacts itself; Reveal shows it.
+func (g *Grant) DBURI() catalog.DBURI { return g.uri }
+
+// Record is everything the host database says about one user in one tenant, prepared once for many decisions. It holds
+// facts, never a verdict (CACHE-1), and is immutable.
+type Record struct {
+	userKnown bool
+	blocked   bool
+	user      User
+
+	tenantKnown  bool
+	tenantActive bool
+	paused       bool
+	tenant       Tenant
+	tenantTier   *string
+
+	member     membershipState
+	membership Membership
+	rank       int
+
+	subscription billing.Sub
+	plans        []planView // few: at most the tenant's, the subscription's and their aliases
+
+	uri      catalog.DBURI
+	uriState uriState
+	enc      encoded
+}
+
+// TenantID returns the tenant that the record is about, empty where there is none.
+func (r *Record) TenantID() catalog.TenantID { return r.tenant.ID }
+
+// planView is a plan with its header value.
+type planView struct {
+	billing.PlanView
+	header string
+}
+
+type membershipState uint8
+
+const (
+	noMembership membershipState = iota
+	inactiveMembership
+	activeMembership
+)
+
+type uriState uint8
+
+const (
+	uriAbsent uriState = iota
+	uriUsable
+	uriUnusable // sealed, referenced, or with a byte that a header cannot carry
+)
+
+// newRecord prepares facts for deciding.
+func (p *Policy) newRecord(f catalog.GrantFacts) *Record {
+	r := &Record{blocked: f.Blocked, paused: f.Paused}
+	if f.User != nil {
+		r.userKnown = true
+		r.user = User{ID: f.User.ID, Email: text(f.User.Email)}
+	}
+	if f.Tenant != nil {
+		r.tenantKnown = true
+		r.tenantActive = f.Tenant.IsActive != nil && *f.Tenant.IsActive
+		r.tenant = Tenant{ID: f.Tenant.ID, Name: text(f.Tenant.Name)}
+		r.tenantTier = f.Tenant.PlanTier
+		r.uri, r.uriState = f.Tenant.DBURL, stateOf(f.Tenant.DBURL)
+		r.chooseMembership(p, f)
+	}
+	r.subscription = billing.Parse(f.Subscription)
+	for i := range f.Plans {
+		plan := billing.ParsePlan(&f.Plans[i])
+		r.plans = append(r.plans, planView{PlanView: plan, header: encodeFeatures(plan.Features)})
+	}
+	r.enc = encodeRecord(r)
+	return r
+}
+
+// chooseMembership takes, of several rows for the pair, the active one with the lowest role, then the smallest
+// (created_at, id) by bytes, NULL last.
+func (r *Record) chooseMembership(p *Policy, f catalog.GrantFacts) {
+	var best *catalog.Membership
+	for i := range f.Memberships {
+		m := &f.Memberships[i]
+		if m.TenantID != f.Tenant.ID || f.User == nil || m.UserID != f.User.ID {
+			continue // a row of another pair never counts, whatever a query returned
+		}
+		if m.IsActive == nil || !*m.IsActive {
+			r.member = max(r.member, inactiveMembership)
+			continue
+		}
+		if best == nil || p.compareMemberships(m, best) < 0 {
+			best = m
+		}
+	}
+	if best == nil {
+		return
+	}
+	r.member = activeMembership
+	r.membership = Membership{ID: best.ID, Role: text(best.Role), ProfileID: text(best.ProfileID)}
+	r.rank = p.rank(r.membership.Role)
+}
+
+func (p *Policy) compareMemberships(a, b *catalog.Membership) int {
+	return cmp.Or(
+		cmp.Compare(p.rank(text(a.Role)), p.rank(text(b.Role))),
+		compareNullLast(a.CreatedAt, b.CreatedAt),
+		cmp.Compare(a.ID, b.ID),
+	)
+}
+
+func compareNullLast(a, b *string) int {
+	switch {
+	case a == nil && b == nil:
+		return 0
+	case a == nil:
+		return 1
+	case b == nil:
+		return -1
+	}
+	return cmp.Compare(*a, *b)
+}
+
+// stateOf judges a db_url. Sealed and referenced ones are not supported yet and so unusable: they are never forwarded
+// as if they were plain.
+func stateOf(u catalog.DBURI) uriState {
+	s := u.Reveal()
+	if s == "" {
+		return uriAbsent
+	}
+	if len(s) >= 4 && (s[:4] == "enc:" || s[:4] == "ref:") {
+		return uriUnusable
+	}
+	for i := 0; i < len(s); i++ {
+		if s[i] < 0x21 || s[i] > 0x7E {
+			return uriUnusable
+		}
+	}
+	return uriUsable
+}
+
+func text(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
+}

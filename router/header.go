@@ -1,0 +1,242 @@
+package router
+
+import (
+	"crypto/sha256"
+	"net/http"
+	"strings"
+)
+
+// The names that configuration may rename, and the headers they stand for.
+var defaultHeaders = map[string]string{
+	"tenant_id":           "X-Tenant-Id",
+	"tenant_db_uri":       "X-Tenant-Db-Uri",
+	"tenant_plan":         "X-Tenant-Plan",
+	"tenant_features":     "X-Tenant-Features",
+	"subscription_status": "X-Subscription-Status",
+	"user_id":             "X-User-Id",
+	"user_email":          "X-User-Email",
+	"user_role":           "X-User-Role",
+	"user_profile_id":     "X-User-Profile-Id",
+	"assertion":           "X-Gate-Assertion",
+}
+
+// headerNames holds the names that the app sees, in canonical form.
+type headerNames struct {
+	tenantID, dbURI, plan, features, status, userID, email, role, profileID, assertion string
+
+	// protected are folded names, beside the prefixes, that no client may send: renamed headers and the tenant header.
+	protected map[string]bool
+}
+
+func compileHeaders(renames map[string]string, tenantHeader string) headerNames {
+	name := func(key string) string {
+		if n := renames[key]; n != "" {
+			return http.CanonicalHeaderKey(n)
+		}
+		return defaultHeaders[key]
+	}
+	n := headerNames{
+		tenantID: name("tenant_id"), dbURI: name("tenant_db_uri"), plan: name("tenant_plan"),
+		features: name("tenant_features"), status: name("subscription_status"), userID: name("user_id"),
+		email: name("user_email"), role: name("user_role"), profileID: name("user_profile_id"),
+		assertion: name("assertion"), protected: map[string]bool{},
+	}
+	for _, renamed := range renames {
+		n.protected[foldName(renamed)] = true
+	}
+	n.protected[foldName(tenantHeader)] = true
+	return n
+}
+
+// ourPrefixes are folded: whatever begins so is ours, in requests and in responses.
+var ourPrefixes = [...]string{"x-tenant-", "x-user-", "x-subscription-", "x-gate-"}
+
+// hopNames are folded: rebuilt by us, never taken from a peer that is not trusted, and never in a second spelling.
+var hopNames = map[string]bool{
+	"x-forwarded-for": true, "x-forwarded-host": true, "x-forwarded-proto": true, "x-forwarded-prefix": true,
+	"x-forwarded-port": true, "x-forwarded-server": true, "x-forwarded-uri": true, "x-forwarded-method": true,
+	"x-forwarded-scheme": true, "x-forwarded-ssl": true, "x-forwarded-protocol": true, "x-original-url": true,
+	"x-original-uri": true, "x-original-method": true, "x-original-host": true, "x-rewrite-url": true, "x-host": true,
+	"forwarded": true, "x-real-ip": true, "x-client-ip": true, "x-cluster-client-ip": true, "true-client-ip": true,
+	"x-request-id": true, "traceparent": true, "tracestate": true,
+}
+
+// overrideNames are folded: headers by which some frameworks take another method than the one that was judged.
+var overrideNames = map[string]bool{
+	"x-http-method-override": true, "x-http-method": true, "x-method-override": true,
+}
+
+// foldName maps a header name to the one form that all app servers' spellings of it share: lower case, and "-" for
+// whatever is neither letter nor digit (CGI and WSGI fold "-" and "_"; some servers "." and more).
+func foldName(name string) string {
+	b := make([]byte, len(name))
+	for i := range b {
+		b[i] = foldByte(name[i])
+	}
+	return string(b)
+}
+
+func foldByte(c byte) byte {
+	switch {
+	case c >= 'A' && c <= 'Z':
+		return c + 'a' - 'A'
+	case c >= 'a' && c <= 'z', c >= '0' && c <= '9':
+		return c
+	}
+	return '-'
+}
+
+// maxFolded bounds the names that are compared by map; longer ones match by prefix alone.
+const maxFolded = 64
+
+// ours reports whether a name, in any spelling, is one that tenantgate alone sets.
+func (n *headerNames) ours(name string) bool {
+	var buf [maxFolded]byte
+	k := min(len(name), maxFolded)
+	for i := range k {
+		buf[i] = foldByte(name[i])
+	}
+	folded := buf[:k]
+	for _, p := range ourPrefixes {
+		if len(folded) >= len(p) && string(folded[:len(p)]) == p {
+			return true
+		}
+	}
+	return len(name) <= maxFolded && n.protected[string(folded)]
+}
+
+// stripRequest removes from h everything that a client must not be able to say: our headers, what hops say of
+// themselves, and method overrides unless they pass.
+func (n *headerNames) stripRequest(h http.Header, overridesPass bool) {
+	for name := range h {
+		if n.ours(name) {
+			delete(h, name)
+			continue
+		}
+		c := name[0]
+		if len(name) > maxFolded || c != 'X' && c != 'F' && c != 'T' && c != 'x' && c != 'f' && c != 't' {
+			continue
+		}
+		var buf [maxFolded]byte
+		for i := range len(name) {
+			buf[i] = foldByte(name[i])
+		}
+		folded := buf[:len(name)]
+		if hopNames[string(folded)] || !overridesPass && overrideNames[string(folded)] {
+			delete(h, name)
+		}
+	}
+}
+
+// stripResponse removes our names from what the app answers, so that a reflected URI goes no further (LEAK-4).
+func (n *headerNames) stripResponse(h http.Header) {
+	for name := range h {
+		if n.ours(name) {
+			delete(h, name)
+		}
+	}
+}
+
+// encoded holds the header values of a record that do not depend on the moment.
+type encoded struct {
+	tenantID, dbURI, userID, email, role, profileID string
+	uriHash                                         [sha256.Size]byte
+}
+
+func encodeRecord(r *Record) encoded {
+	e := encoded{
+		tenantID: encodeValue(string(r.tenant.ID)), userID: encodeValue(string(r.user.ID)),
+		email: encodeValue(r.user.Email), role: encodeValue(r.membership.Role),
+		profileID: encodeValue(r.membership.ProfileID),
+	}
+	if r.uriState == uriUsable {
+		e.dbURI = r.uri.Reveal()
+		e.uriHash = sha256.Sum256([]byte(e.dbURI))
+	}
+	return e
+}
+
+// encodeValue percent-encodes every byte outside 0x21-0x7E, and "%" itself, so that a value is one visible token.
+func encodeValue(s string) string {
+	return encodeExcept(s, 0)
+}
+
+// encodeExcept also encodes the byte `also`, unless it is 0.
+func encodeExcept(s string, also byte) string {
+	n := 0
+	for i := 0; i < len(s); i++ {
+		if mustEncode(s[i], also) {
+			n++
+		}
+	}
+	if n == 0 {
+		return s
+	}
+	b := make([]byte, 0, len(s)+2*n)
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		if mustEncode(c, also) {
+			b = append(b, '%', upperHex[c>>4], upperHex[c&15])
+			continue
+		}
+		b = append(b, c)
+	}
+	return string(b)
+}
+
+func mustEncode(c, also byte) bool {
+	return c < 0x21 || c > 0x7E || c == '%' || also != 0 && c == also
+}
+
+// encodeFeatures joins feature keys in order, duplicates removed, "," inside a key as %2C.
+func encodeFeatures(features []string) string {
+	var b strings.Builder
+	seen := make(map[string]bool, len(features))
+	for _, f := range features {
+		if f == "" || seen[f] {
+			continue
+		}
+		seen[f] = true
+		if b.Len() > 0 {
+			b.WriteByte(',')
+		}
+		b.WriteString(encodeExcept(f, ','))
+	}
+	return b.String()
+}
+
+// put sets a header to exactly one value; empty: absent. The name must be canonical.
+func put(h http.Header, name, value string) {
+	if value != "" {
+		h[name] = []string{value}
+	}
+}
+
+// setUser sets the headers of a person without a tenant.
+func (n *headerNames) setUser(h http.Header, u User) {
+	put(h, n.userID, encodeValue(string(u.ID)))
+	put(h, n.email, encodeValue(u.Email))
+}
+
+// setGrant sets the headers of section 4 from nothing: h has been stripped before.
+func (n *headerNames) setGrant(h http.Header, g *Grant, withURI bool) {
+	values := make([]string, 0, 9)
+	one := func(name, value string) {
+		if value == "" {
+			return
+		}
+		values = append(values, value)
+		h[name] = values[len(values)-1 : len(values) : len(values)]
+	}
+	one(n.tenantID, g.enc.tenantID)
+	if withURI {
+		one(n.dbURI, g.enc.dbURI)
+	}
+	one(n.plan, encodeValue(g.Plan.Key))
+	one(n.features, g.features)
+	one(n.status, encodeValue(g.Subscription.Status))
+	one(n.userID, g.enc.userID)
+	one(n.email, g.enc.email)
+	one(n.role, g.enc.role)
+	one(n.profileID, g.enc.profileID)
+}

@@ -1,0 +1,136 @@
+package router
+
+import (
+	"context"
+	"crypto/sha256"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/tenantgate/tenantgate/auth"
+	"github.com/tenantgate/tenantgate/cache"
+	"github.com/tenantgate/tenantgate/catalog"
+)
+
+// setHeaders makes h what the app receives: what a client must not say is removed first, then everything of ours is
+// set from the verdict, each exactly once (HDR-2, HDR-3).
+func (g *Gate) setHeaders(h http.Header, x *exchange) {
+	g.stripOnly(h, x)
+	v, c := &x.verdict, &x.client
+	put(h, "X-Forwarded-For", c.forwardedFor)
+	put(h, "X-Forwarded-Host", v.Host.String())
+	put(h, "X-Forwarded-Proto", c.proto)
+	put(h, "X-Forwarded-Prefix", c.prefix+v.Prefix)
+	if c.addr.IsValid() {
+		put(h, "X-Real-Ip", c.addr.String())
+	}
+	put(h, "X-Request-Id", c.requestID)
+	put(h, "Traceparent", c.trace.Traceparent())
+	put(h, "Tracestate", c.state)
+	switch {
+	case v.Grant != nil:
+		g.headers.setGrant(h, v.Grant, g.withURI)
+	case v.Identity != nil:
+		g.headers.setUser(h, v.User)
+	default:
+		return
+	}
+	put(h, g.headers.assertion, x.assertion)
+}
+
+// stripOnly removes what a client must not say and what is not the app's: our names, what hops say, our cookies and a
+// token that was consumed.
+func (g *Gate) stripOnly(h http.Header, x *exchange) {
+	g.headers.stripRequest(h, g.overridesPass)
+	g.auth.StripCookies(h)
+	if id := x.verdict.Identity; id != nil && id.Kind == auth.KindBearer && !g.authorizationPasses {
+		delete(h, "Authorization")
+	}
+}
+
+// dropOwnCookies keeps an app from setting tenantgate's cookies.
+func (g *Gate) dropOwnCookies(h http.Header) {
+	cookies := h["Set-Cookie"]
+	for i := 0; i < len(cookies); i++ {
+		name, _, _ := strings.Cut(cookies[i], "=")
+		if ownCookie(strings.TrimSpace(name)) {
+			cookies = append(cookies[:i:i], cookies[i+1:]...)
+			i--
+		}
+	}
+	switch {
+	case len(cookies) == len(h["Set-Cookie"]):
+	case len(cookies) == 0:
+		delete(h, "Set-Cookie")
+	default:
+		h["Set-Cookie"] = cookies
+	}
+}
+
+func ownCookie(name string) bool {
+	name = strings.TrimPrefix(strings.ToLower(name), "__host-")
+	return name == "tg_session" || name == "tg_admin" || strings.HasPrefix(name, "tg_flow_")
+}
+
+// stripTrailers removes our names from trailers that an app in this process has set, in either of net/http's ways.
+func (g *Gate) stripTrailers(h http.Header) {
+	for name := range h {
+		if g.headers.ours(strings.TrimPrefix(name, http.TrailerPrefix)) {
+			delete(h, name)
+		}
+	}
+}
+
+// assertionKey is everything that an assertion says, so that a remembered one never says it of somebody else.
+type assertionKey struct {
+	audience, email, role, profile, plan, status string
+	user                                         catalog.UserID
+	tenant                                       catalog.TenantID
+	uri                                          [sha256.Size]byte
+}
+
+func (g *Gate) newAssertions(c AssertionConfig, entries int) {
+	if c.Enabled != nil && !*c.Enabled {
+		return
+	}
+	g.defaultAudience = c.Audience
+	if g.defaultAudience == "" {
+		g.defaultAudience = "app"
+	}
+	lifetime := c.Lifetime
+	if lifetime == 0 {
+		lifetime = time.Minute
+	}
+	if entries == 0 {
+		entries = 100000
+	}
+	g.assertionLifetime = lifetime
+	g.assertions = cache.New[assertionKey, string](cache.Config{
+		Entries: max(entries/4, 1), TTL: lifetime / 2, Clock: g.clock,
+	})
+}
+
+// assertion returns the signed statement of the verdict, remembered for half its lifetime.
+func (g *Gate) assertion(x *exchange) (string, error) {
+	v := &x.verdict
+	key := assertionKey{audience: g.defaultAudience, user: v.User.ID, email: v.User.Email}
+	if v.Route.upstream != nil && v.Route.upstream.audience != "" {
+		key.audience = v.Route.upstream.audience
+	}
+	if gr := v.Grant; gr != nil {
+		key.user, key.email, key.tenant = gr.User.ID, gr.User.Email, gr.Tenant.ID
+		key.role, key.profile = gr.Membership.Role, gr.Membership.ProfileID
+		key.plan, key.status = gr.Plan.Key, gr.Subscription.Status
+		if g.withURI {
+			key.uri = gr.enc.uriHash
+		}
+	}
+	if token, found, ok := g.assertions.Lookup(key); ok && found {
+		return token, nil
+	}
+	token, _, err := g.assertions.Get(x.ctx, key, func(context.Context) (string, bool, error) {
+		token, err := g.auth.Assert(g.assertionInput(&key))
+		return token, true, err
+	})
+	return token, err
+}

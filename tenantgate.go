@@ -1,0 +1,347 @@
+// Package tenantgate puts authentication, tenant routing and the subscription check in front of an app: as net/http
+// middleware inside a Go program, or as the reverse proxy that cmd/proxy runs.
+//
+//	gate, err := tenantgate.Open(ctx, cfg)
+//	defer gate.Close()
+//	http.ListenAndServe(":8080", gate.Middleware(app))
+//
+// Concurrency: a Gate is safe for concurrent use. Reload puts a new configuration in force for requests that begin
+// after it; requests under way end under the old one.
+//
+// Failure mode: Open fails rather than start half-configured. Once open, what cannot be checked is denied.
+package tenantgate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/tenantgate/tenantgate/admin"
+	"github.com/tenantgate/tenantgate/auth"
+	"github.com/tenantgate/tenantgate/billing"
+	"github.com/tenantgate/tenantgate/catalog"
+	"github.com/tenantgate/tenantgate/config"
+	"github.com/tenantgate/tenantgate/router"
+	"github.com/tenantgate/tenantgate/telemetry"
+)
+
+// Grant is what a request was let through with.
+type Grant = router.Grant
+
+// Options are what a program may hand in beside the configuration. The zero value is what the proxy uses.
+type Options struct {
+	// LogWriter receives log lines and access lines. Nil: standard error.
+	LogWriter io.Writer
+	// Version is shown in telemetry.
+	Version string
+	// Clock is the time. Nil: time.Now.
+	Clock func() time.Time
+}
+
+// Gate is an open tenantgate: the host database, what is remembered of it, and the configuration in force.
+type Gate struct {
+	host      *catalog.HostDatabase
+	telemetry *telemetry.Telemetry
+	clock     func() time.Time
+	current   atomic.Pointer[generation]
+	admin     *admin.Admin
+	look      looker
+	draining  atomic.Bool
+
+	reload sync.Mutex
+	opened *config.Config // what Open was called with
+	close  sync.Once
+	err    error
+}
+
+// Open connects to the host database, creates or upgrades its tables unless host_database.migrate is false, and puts
+// cfg in force. Identity providers need not be up. The caller closes the Gate.
+func Open(ctx context.Context, cfg *config.Config) (*Gate, error) {
+	return OpenWith(ctx, cfg, Options{})
+}
+
+// OpenWith is Open with options.
+func OpenWith(ctx context.Context, cfg *config.Config, opts Options) (*Gate, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	if opts.LogWriter == nil {
+		opts.LogWriter = os.Stderr
+	}
+	if opts.Clock == nil {
+		opts.Clock = time.Now
+	}
+	tel, err := telemetry.New(cfg.Telemetry, telemetry.Options{Writer: opts.LogWriter, Version: opts.Version, Clock: opts.Clock})
+	if err != nil {
+		return nil, err
+	}
+	g := &Gate{telemetry: tel, clock: opts.Clock, opened: cfg}
+	if err := g.open(ctx, cfg); err != nil {
+		return nil, errors.Join(err, g.Close())
+	}
+	return g, nil
+}
+
+func (g *Gate) open(ctx context.Context, cfg *config.Config) error {
+	db := cfg.HostDatabase
+	if db.URL.IsZero() {
+		fromEnv, err := catalog.URLFromEnv(os.Getenv)
+		if err != nil {
+			return fmt.Errorf("host_database.url is not set: %w", err)
+		}
+		db.URL = fromEnv
+	}
+	g.telemetry.Redact(db.URL.Reveal())
+	host, err := catalog.New(ctx, db)
+	if err != nil {
+		return fmt.Errorf("opening the host database: %w", err)
+	}
+	g.host = host
+	next, err := g.compile(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	g.current.Store(next)
+	maxLook := max(heartbeat(cfg), maxStale(cfg))
+	if g.admin, err = admin.New(admin.Config{PublicURL: cfg.Admin.PublicURL, MaxLookAge: maxLook}, admin.Deps{
+		State: g.state, Metrics: g.telemetry.MetricsHandler(), Clock: g.clock,
+	}); err != nil {
+		return err
+	}
+	g.look.start(g.host, heartbeat(cfg), g.clock)
+	return nil
+}
+
+// generation is one configuration in force, and the requests that are under way with it.
+type generation struct {
+	gate    *router.Gate
+	auth    *auth.Auth
+	active  atomic.Int64
+	retired atomic.Bool
+	closed  sync.Once
+	err     error
+}
+
+func (n *generation) shut() error {
+	n.closed.Do(func() {
+		n.gate.Close()
+		n.err = n.auth.Close()
+	})
+	return n.err
+}
+
+func (n *generation) release() {
+	if n.active.Add(-1) == 0 && n.retired.Load() {
+		_ = n.shut()
+	}
+}
+
+// acquire takes the generation in force; the caller releases it.
+func (g *Gate) acquire() *generation {
+	for {
+		n := g.current.Load()
+		n.active.Add(1)
+		if n == g.current.Load() {
+			return n
+		}
+		n.release()
+	}
+}
+
+// compile builds what cfg asks for. It reads files and the host database but changes nothing that is in force.
+func (g *Gate) compile(ctx context.Context, cfg *config.Config) (*generation, error) {
+	public, err := url.Parse(cfg.PublicURL)
+	if err != nil {
+		return nil, errors.New("public_url: not a URL")
+	}
+	secrets, err := auth.ParseKeyset(cfg.SecretKey)
+	if err != nil {
+		return nil, fmt.Errorf("secret_key: %w", err)
+	}
+	trusted, err := prefixes(cfg.TrustedProxies)
+	if err != nil {
+		return nil, err
+	}
+	rules, err := billing.New(cfg.Subscription)
+	if err != nil {
+		return nil, err
+	}
+	deps := auth.Deps{
+		Host: g.host, PublicURL: public, Secrets: secrets, Refuse: router.Refuse, ClientIP: router.ClientIP,
+		RequestHost: router.RequestHost, BaseDomain: cfg.Tenants.BaseDomain, TenantClaim: cfg.Tenants.Claim,
+		CacheEntries: cfg.Cache.Entries, CacheTTL: sessionAge, Clock: g.clock, Log: g.telemetry.Logger,
+		Redact: g.telemetry.Redact,
+	}
+	if deps.TenantClaim == "" {
+		deps.TenantClaim = "tenant"
+	}
+	if cfg.Admin.PublicURL != "" {
+		if deps.AdminURL, err = url.Parse(cfg.Admin.PublicURL); err != nil {
+			return nil, errors.New("admin.public_url: not a URL")
+		}
+	}
+	a, err := auth.New(ctx, cfg.Identity, deps)
+	if err != nil {
+		return nil, err
+	}
+	gate, err := router.New(router.Config{
+		PublicURL: public, TrustedProxies: trusted, Tenants: cfg.Tenants, Upstreams: cfg.Upstreams, Routes: cfg.Routes,
+		Roles: cfg.Roles, Subscription: rules, Forward: cfg.Forward, Cache: cfg.Cache, Limits: cfg.Limits,
+	}, router.Deps{Host: g.host, Auth: a, Telemetry: g.telemetry, Clock: g.clock})
+	if err != nil {
+		return nil, errors.Join(err, a.Close())
+	}
+	return &generation{gate: gate, auth: a}, nil
+}
+
+// sessionAge keeps what is remembered of a session below the five seconds within which other replicas must hear of a
+// sign-out.
+const sessionAge = 4 * time.Second
+
+func prefixes(cidrs []string) ([]netip.Prefix, error) {
+	out := make([]netip.Prefix, 0, len(cidrs))
+	for _, c := range cidrs {
+		p, err := netip.ParsePrefix(c)
+		if err != nil {
+			return nil, fmt.Errorf("trusted_proxies: %q is not a CIDR such as 10.0.0.0/8", c)
+		}
+		out = append(out, p.Masked())
+	}
+	return out, nil
+}
+
+// Reload puts cfg in force for requests that begin from now on. A configuration with a fault changes nothing. What only
+// a restart can change (listeners, the host database, telemetry) is refused with the key's name.
+func (g *Gate) Reload(ctx context.Context, cfg *config.Config) error {
+	g.reload.Lock()
+	defer g.reload.Unlock()
+	if err := cfg.Validate(); err != nil {
+		return err
+	}
+	if err := g.needsRestart(cfg); err != nil {
+		return err
+	}
+	next, err := g.compile(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	old := g.current.Swap(next)
+	old.retired.Store(true)
+	old.active.Add(1)
+	old.release()
+	return nil
+}
+
+func (g *Gate) needsRestart(cfg *config.Config) error {
+	var faults []error
+	for _, k := range []struct {
+		key     string
+		changed bool
+	}{
+		{"host_database", cfg.HostDatabase.URL != g.opened.HostDatabase.URL || cfg.HostDatabase.MaxConnections != g.opened.HostDatabase.MaxConnections},
+		{"telemetry", cfg.Telemetry != g.opened.Telemetry},
+		{"admin", cfg.Admin != g.opened.Admin},
+		{"listen", fmt.Sprint(cfg.Listen) != fmt.Sprint(g.opened.Listen)},
+	} {
+		if k.changed {
+			faults = append(faults, fmt.Errorf("%s has changed: restart to put it in force", k.key))
+		}
+	}
+	return errors.Join(faults...)
+}
+
+// Handler is the reverse proxy: it judges requests, forwards them to the upstreams and serves /_gate/.
+func (g *Gate) Handler() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		n := g.acquire()
+		defer n.release()
+		n.gate.ServeHTTP(w, r)
+	})
+}
+
+// Middleware judges requests, serves /_gate/, and passes what is let through to app with section 4's headers and the
+// grant in the context.
+func (g *Gate) Middleware(app http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		n := g.acquire()
+		defer n.release()
+		n.gate.Middleware(app).ServeHTTP(w, r)
+	})
+}
+
+// AdminHandler serves the admin listener: health, readiness, metrics.
+func (g *Gate) AdminHandler() http.Handler { return g.admin }
+
+// FromContext returns the grant under which a Middleware let the request of ctx through. It returns false on public
+// routes and on user routes without a granted tenant.
+func FromContext(ctx context.Context) (*Grant, bool) { return router.FromContext(ctx) }
+
+// Explain answers a question with the decision and every step, without forwarding anything.
+func (g *Gate) Explain(ctx context.Context, q router.Question) (router.Explanation, error) {
+	n := g.acquire()
+	defer n.release()
+	return n.gate.Explain(ctx, q), nil
+}
+
+// Host is the host database.
+func (g *Gate) Host() *catalog.HostDatabase { return g.host }
+
+// Logger is the redacting logger.
+func (g *Gate) Logger() *slog.Logger { return g.telemetry.Logger }
+
+// Drain makes readiness fail, so that load balancers send no more requests. Requests are still served.
+func (g *Gate) Drain() { g.draining.Store(true) }
+
+// Close ends everything that the Gate started and waits for it. It may be called again.
+func (g *Gate) Close() error {
+	g.close.Do(func() {
+		g.look.stop()
+		if n := g.current.Load(); n != nil {
+			g.err = errors.Join(g.err, n.shut())
+		}
+		if g.host != nil {
+			g.err = errors.Join(g.err, g.host.Close())
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), telemetryFlush)
+		defer cancel()
+		g.err = errors.Join(g.err, g.telemetry.Close(ctx))
+	})
+	return g.err
+}
+
+// telemetryFlush bounds the export of the last spans.
+const telemetryFlush = 2 * time.Second
+
+func (g *Gate) state() admin.State {
+	reached, last := g.look.last()
+	s := admin.State{HostReached: reached, LastLook: last, KeysLoaded: true, Draining: g.draining.Load()}
+	n := g.acquire()
+	defer n.release()
+	for _, p := range n.auth.Providers() {
+		s.Providers = append(s.Providers, admin.Provider{Name: p.Name, Status: p.Status})
+	}
+	return s
+}
+
+func heartbeat(cfg *config.Config) time.Duration {
+	if cfg.Cache.Heartbeat > 0 {
+		return cfg.Cache.Heartbeat
+	}
+	return time.Second
+}
+
+func maxStale(cfg *config.Config) time.Duration {
+	if cfg.Cache.MaxStale != nil {
+		return *cfg.Cache.MaxStale
+	}
+	return 30 * time.Second
+}
