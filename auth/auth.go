@@ -1,0 +1,311 @@
+// Package auth says who is asking: sessions in cookies, bearer tokens of OpenID providers, sign-in and sign-out, and
+// the assertion that tells the app what was found out.
+//
+// Purpose: turn what a client presents into an Identity, or refuse. A Credentials value goes in, no http.Request; the
+// pages of the sign-in flow are http handlers beside that. Nothing here decides what a person may do.
+//
+// Concurrency: an Auth is safe for concurrent use. Its goroutines (fetches of provider documents, writes of last use)
+// are its own and Close waits for them. Facts read from the host database are remembered for at most five seconds,
+// "there is none" too, and a sign-out through this Auth forgets at once; what was verified is remembered, never a
+// verdict: expiry, user and block are looked at on every call.
+//
+// Failure mode: closed. What cannot be checked is an error (catalog.ErrUnavailable, ErrProviderUnavailable), never an
+// identity. A provider that is down at the start or later stops its own sign-ins and unknown keys alone. Secrets that
+// are missing or garbled stop New. Errors hold no token, cookie, code, state, nonce or secret.
+package auth
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+
+	"github.com/tenantgate/tenantgate/cache"
+	"github.com/tenantgate/tenantgate/catalog"
+)
+
+// Errors of Authenticate; test with errors.Is. Errors of the host database (catalog.ErrUnavailable) and of the
+// caller's context pass wrapped.
+var (
+	// ErrUnauthenticated: no credential of ours was presented.
+	ErrUnauthenticated = errors.New("not signed in")
+	// ErrSessionExpired: a session cookie was presented and opens nothing (any more, or here). Clear it: ClearSession.
+	ErrSessionExpired = errors.New("session is not good here any more")
+	// ErrInvalidToken: an Authorization header that is ours to judge was presented and is not good.
+	ErrInvalidToken = errors.New("bearer token is not good")
+	// ErrUnknownUser: the credential is good, but nobody known and unblocked stands behind it.
+	ErrUnknownUser = errors.New("no such user")
+	// ErrProviderUnavailable: the provider's keys or documents cannot be had now. Try again later.
+	ErrProviderUnavailable = errors.New("identity provider unavailable")
+	// ErrBadReturnTo: return_to leads somewhere that is not ours.
+	ErrBadReturnTo = errors.New("return_to is neither a local path nor a URL of this installation")
+)
+
+// Kind is what a person was recognised by.
+type Kind uint8
+
+// The kinds of credentials.
+const (
+	// KindSession is the session cookie.
+	KindSession Kind = iota + 1
+	// KindBearer is a JWT of a provider in Authorization: Bearer.
+	KindBearer
+)
+
+// String is the kind's word in logs and in explain.
+func (k Kind) String() string {
+	switch k {
+	case KindSession:
+		return "session"
+	case KindBearer:
+		return "bearer"
+	default:
+		return "none"
+	}
+}
+
+// Credentials are what a request presents, as received.
+type Credentials struct {
+	// Cookies are the values of the Cookie headers.
+	Cookies []string
+	// Authorization are the values of the Authorization headers.
+	Authorization []string
+	// Host is the host asked for; case, port and one trailing dot do not matter.
+	Host string
+}
+
+// Identity is who a credential stands for. It grants nothing.
+type Identity struct {
+	User catalog.UserID
+	Kind Kind
+	// Session and SessionTenant (the picker's choice) are set for KindSession.
+	Session       catalog.SessionID
+	SessionTenant catalog.TenantID
+	// ClaimTenant is the tenant claim of a bearer token, "" without one.
+	ClaimTenant string
+	Provider    string
+	Subject     string // sub, without subject_prefix
+	// Expires is when the session ends at the latest, or the token's exp. Not zero.
+	Expires time.Time
+	// IssuedAt is the sign-in, or the token's iat (zero without one).
+	IssuedAt time.Time
+}
+
+// Codes that handlers pass to Deps.Refuse: rows of the router's denial table.
+const (
+	codeBadHost             = "bad_host"
+	codeBadReturnTo         = "bad_return_to"
+	codeCrossOrigin         = "cross_origin"
+	codeHostDatabase        = "host_database_unavailable"
+	codeMethodNotAllowed    = "method_not_allowed"
+	codeNotFound            = "not_found"
+	codeProviderUnavailable = "provider_unavailable"
+	codeRateLimited         = "rate_limited"
+	codeUnknownUser         = "unknown_user"
+)
+
+// Deps are what an Auth stands on. Host, PublicURL, Secrets and Refuse are needed.
+type Deps struct {
+	Host *catalog.HostDatabase
+	// PublicURL is public_url: scheme and host, no path. Its scheme decides the cookies' names and Secure.
+	PublicURL *url.URL
+	// Secrets are the master secrets of secret_key.
+	Secrets Keyset
+	// Refuse answers a request with a row of the denial table (page or problem+json). Headers set before it stay.
+	Refuse func(w http.ResponseWriter, r *http.Request, code string, err error)
+
+	// ClientIP is the address that counts for sign_up_limit and the audit. Nil: the connection's peer.
+	ClientIP func(*http.Request) netip.Addr
+	// RequestHost is the host asked for, where that is not r.Host. Nil: r.Host.
+	RequestHost func(*http.Request) string
+	// BaseDomain is tenants.base_domain; its single labels are allowed in return_to. "": none.
+	BaseDomain string
+	// AdminURL is admin.public_url; its origin is allowed in return_to. Nil: none.
+	AdminURL *url.URL
+	// TenantClaim is the claim of bearer tokens that names a tenant. "": none is read.
+	TenantClaim string
+	// CacheEntries bounds each cache. 0: 100000.
+	CacheEntries int
+	// CacheTTL shortens how long facts are used; more than 5 s counts as 5 s. 0: 5 s; negative: every call reads.
+	CacheTTL time.Duration
+	// Clock is the time. Nil: time.Now.
+	Clock func() time.Time
+	// Log gets what operators should know; never a secret. Nil: nothing is logged.
+	Log *slog.Logger
+	// Redact is told every secret of the configuration that must not appear in a log. Nil: nobody is told.
+	Redact func(secret string)
+	// Transport replaces the network for requests to providers (tests). Nil: our own, with ca_file.
+	Transport http.RoundTripper
+}
+
+// maxFactsAge is how old facts of the host database may be.
+const maxFactsAge = 5 * time.Second
+
+const defaultEntries = 100_000
+
+// Auth recognises people. Make it with New.
+type Auth struct {
+	host       *catalog.HostDatabase
+	secrets    Keyset
+	keys       *keyring
+	clock      func() time.Time
+	log        *slog.Logger
+	refuse     func(http.ResponseWriter, *http.Request, string, error)
+	clientIP   func(*http.Request) netip.Addr
+	hostOf     func(*http.Request) string
+	origins    origins
+	names      cookieNames
+	crossSite  *http.CrossOriginProtection
+	providers  []*provider // in the order of the configuration
+	bearers    []*provider // those with bearer.audiences
+	bearerID   [32]byte    // identity of the bearer configuration (CACHE-2)
+	claim      string
+	signUp     string
+	limit      *signUpLimit
+	idle       time.Duration
+	absolute   time.Duration
+	writeEvery time.Duration
+	owner      *owner
+
+	sessions *cache.Cache[sessionKey, *sessionFacts]
+	subjects *cache.Cache[string, subjectFacts]
+	tokens   *cache.Cache[tokenKey, *tokenFacts]
+	domains  *cache.Cache[string, bool]
+	uses     *lru.Cache[sessionKey, *lastUse]
+	flows    *lru.Cache[flowID, time.Time] // flows that were used up
+	touches  chan touch
+	cleaned  cleanup
+}
+
+// New checks the configuration, loads or makes the sealed keys and returns an Auth that the caller closes. No provider
+// needs to be up. All faults of the configuration are reported at once.
+func New(ctx context.Context, cfg Config, deps Deps) (*Auth, error) {
+	a, err := assemble(cfg, deps)
+	if err != nil {
+		return nil, err
+	}
+	if a.keys, err = loadKeyring(ctx, deps.Host, deps.Secrets); err != nil {
+		return nil, err
+	}
+	if err := a.openCaches(deps); err != nil {
+		return nil, err
+	}
+	a.owner = newOwner()
+	for _, p := range a.providers {
+		p.connect(a.owner, a.clock)
+	}
+	a.startTouches()
+	return a, nil
+}
+
+// assemble does all of New that needs neither database nor goroutine.
+func assemble(cfg Config, deps Deps) (*Auth, error) {
+	faults := []error{cfg.Validate(), deps.check()}
+	a := &Auth{
+		host: deps.Host, secrets: deps.Secrets, clock: deps.Clock, log: deps.Log, refuse: deps.Refuse,
+		clientIP: deps.ClientIP, hostOf: deps.RequestHost, claim: deps.TenantClaim,
+		crossSite: http.NewCrossOriginProtection(),
+		signUp:    cfg.SignUp, idle: cfg.Session.idle(), absolute: cfg.Session.absolute(),
+	}
+	a.writeEvery = min(a.idle/2, time.Minute)
+	if a.clock == nil {
+		a.clock = time.Now
+	}
+	if a.log == nil {
+		a.log = slog.New(slog.DiscardHandler)
+	}
+	if a.clientIP == nil {
+		a.clientIP = peerIP
+	}
+	if a.hostOf == nil {
+		a.hostOf = func(r *http.Request) string { return r.Host }
+	}
+	if deps.PublicURL != nil {
+		a.origins = newOrigins(deps.PublicURL, deps.BaseDomain, deps.AdminURL)
+		a.names = namesFor(a.origins.public.Scheme == "https")
+	}
+	for i, pc := range cfg.Providers {
+		p, err := newProvider(pc, deps)
+		if err != nil {
+			faults = append(faults, fmt.Errorf("identity.providers[%d]: %w", i, err))
+			continue
+		}
+		p.reserved = otherPrefixes(cfg.Providers, i)
+		a.providers = append(a.providers, p)
+		if len(pc.Bearer.Audiences) > 0 {
+			a.bearers = append(a.bearers, p)
+		}
+		if deps.PublicURL != nil && sameURL(pc.Issuer, a.origins.public.String()) {
+			faults = append(faults, fmt.Errorf("identity.providers[%d].issuer: is public_url itself; name the provider's", i))
+		}
+	}
+	if err := errors.Join(faults...); err != nil {
+		return nil, err
+	}
+	a.bearerID = bearerIdentity(a.bearers, a.claim)
+	a.limit = newSignUpLimit(cfg.signUpLimit(), a.clock)
+	return a, nil
+}
+
+func (a *Auth) openCaches(deps Deps) error {
+	entries := deps.CacheEntries
+	if entries <= 0 {
+		entries = defaultEntries
+	}
+	ttl := deps.CacheTTL
+	if ttl == 0 || ttl > maxFactsAge {
+		ttl = maxFactsAge
+	}
+	facts := cache.Config{Entries: entries, TTL: ttl, NegativeTTL: ttl, Clock: a.clock}
+	a.sessions = cache.New[sessionKey, *sessionFacts](facts)
+	a.subjects = cache.New[string, subjectFacts](facts)
+	a.domains = cache.New[string, bool](cache.Config{Entries: 1024, TTL: ttl, NegativeTTL: ttl, Clock: a.clock})
+	a.tokens = cache.New[tokenKey, *tokenFacts](cache.Config{Entries: entries, TTL: rememberTokens, Clock: a.clock})
+	var err error
+	if a.uses, err = lru.New[sessionKey, *lastUse](entries); err != nil {
+		return fmt.Errorf("session cache: %w", err)
+	}
+	if a.flows, err = lru.New[flowID, time.Time](usedFlows); err != nil {
+		return fmt.Errorf("flow cache: %w", err)
+	}
+	return nil
+}
+
+// check reports what is missing.
+func (d Deps) check() error {
+	var faults []error
+	if d.Host == nil {
+		faults = append(faults, errors.New("auth: no host database"))
+	}
+	if d.Secrets.IsZero() {
+		faults = append(faults, errors.New("secret_key: no master secret; `tenantgate key generate` makes one"))
+	}
+	if d.Refuse == nil {
+		faults = append(faults, errors.New("auth: nothing to refuse requests with"))
+	}
+	if d.PublicURL == nil {
+		faults = append(faults, errors.New("public_url: is missing"))
+	} else if err := checkPublicURL(d.PublicURL); err != nil {
+		faults = append(faults, fmt.Errorf("public_url: %w", err))
+	}
+	return errors.Join(faults...)
+}
+
+// Close ends the fetches and writes under way and waits for them. Calling it again does nothing.
+func (a *Auth) Close() error {
+	a.owner.close()
+	a.sessions.Close()
+	a.subjects.Close()
+	a.domains.Close()
+	a.tokens.Close()
+	return nil
+}
+
+// ConsumesBearer reports whether some provider has bearer.audiences, so that every Authorization: Bearer is ours.
+func (a *Auth) ConsumesBearer() bool { return len(a.bearers) > 0 }

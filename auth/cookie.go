@@ -1,0 +1,183 @@
+package auth
+
+import (
+	"crypto/rand"
+	"encoding/base64"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Names of our cookies. The __Host- prefix (RFC 6265bis 4.1.3.2) makes browsers keep them to one host, path / and TLS;
+// plain names are for http public URLs, which are this machine alone. Of the two spellings only one is ever read.
+const (
+	hostPrefix    = "__Host-"
+	sessionCookie = "tg_session"
+	adminCookie   = "tg_admin"
+	flowCookie    = "tg_flow_"
+)
+
+// maxOurCookies bounds how many cookies of our name one request has tried; a browser sends one, or two after tossing.
+const maxOurCookies = 4
+
+const (
+	sessionIDBytes     = 16
+	sessionSecretBytes = 32
+	tokenBytes         = sessionIDBytes + sessionSecretBytes
+	tokenChars         = tokenBytes / 3 * 4 // base64url without padding
+)
+
+// cookieNames are the names that are read and set under this public_url.
+type cookieNames struct {
+	session, flow string
+	secure        bool
+}
+
+func namesFor(secure bool) cookieNames {
+	if secure {
+		return cookieNames{hostPrefix + sessionCookie, hostPrefix + flowCookie, true}
+	}
+	return cookieNames{sessionCookie, flowCookie, false}
+}
+
+// sessionKey is the public part of a token: sessions.id as bytes.
+type sessionKey [sessionIDBytes]byte
+
+// sessionToken is what the cookie holds: id and secret.
+type sessionToken [tokenBytes]byte
+
+func (t *sessionToken) key() sessionKey { return sessionKey(t[:sessionIDBytes]) }
+
+func (t *sessionToken) String() string { return base64.RawURLEncoding.EncodeToString(t[:]) }
+
+func newSessionToken() sessionToken {
+	var t sessionToken
+	_, _ = rand.Read(t[:]) // never fails, see crypto/rand
+	return t
+}
+
+// parseToken reads a cookie's value: exactly 64 characters of base64url, nothing trimmed (CK-1, FAIL-2). The length
+// leaves no spare bits, so that a token has one spelling.
+func parseToken(value string) (t sessionToken, ok bool) {
+	if len(value) != tokenChars {
+		return t, false
+	}
+	var chars [tokenChars]byte
+	for i := range len(value) {
+		if !isBase64URL(value[i]) {
+			return t, false
+		}
+		chars[i] = value[i]
+	}
+	_, err := base64.RawURLEncoding.Decode(t[:], chars[:])
+	return t, err == nil
+}
+
+// nextCookie cuts the first pair off a Cookie header's value: names and values as they stand, without the spaces and
+// tabs around a pair. Quotes mean nothing, as in browsers (RFC 6265 5.4).
+func nextCookie(header string) (name, value, rest string) {
+	pair, rest, _ := strings.Cut(header, ";")
+	name, value, _ = strings.Cut(strings.Trim(pair, " \t"), "=")
+	return name, value, rest
+}
+
+// sessionTokens finds the cookies of that name. n counts them, good or not; list holds those that could be tokens.
+func sessionTokens(cookies []string, name string) (list [maxOurCookies]sessionToken, good, n int) {
+	for _, header := range cookies {
+		for header != "" {
+			var key, value string
+			key, value, header = nextCookie(header)
+			if key != name {
+				continue
+			}
+			n++
+			if t, ok := parseToken(value); ok && good < maxOurCookies {
+				list[good] = t
+				good++
+			}
+		}
+	}
+	return list, good, n
+}
+
+// isOurs reports whether a cookie's name is one of tenantgate's, in either spelling.
+func isOurs(name string) bool {
+	name = strings.TrimPrefix(name, hostPrefix)
+	return name == sessionCookie || name == adminCookie || strings.HasPrefix(name, flowCookie)
+}
+
+// StripCookies removes tenantgate's cookies, in both spellings, from the Cookie headers that go on to the app. Other
+// cookies stay byte for byte; a header that is left empty goes.
+func (a *Auth) StripCookies(h http.Header) {
+	values := h["Cookie"]
+	kept := values[:0:0]
+	changed := false
+	for _, v := range values {
+		clean := stripOurs(v)
+		changed = changed || len(clean) != len(v)
+		if clean != "" || v == "" {
+			kept = append(kept, clean)
+		}
+	}
+	switch {
+	case !changed:
+	case len(kept) == 0:
+		delete(h, "Cookie")
+	default:
+		h["Cookie"] = kept
+	}
+}
+
+// stripOurs removes our pairs from one value. Names are compared without the white space around them, as lenient
+// servers read them, so that no spelling of a token reaches the app.
+func stripOurs(header string) string {
+	if !strings.Contains(header, "tg_") {
+		return header
+	}
+	var kept []string
+	found := false
+	for _, pair := range strings.Split(header, ";") {
+		name, _, _ := strings.Cut(pair, "=")
+		if isOurs(strings.TrimSpace(name)) {
+			found = true
+			continue
+		}
+		kept = append(kept, pair)
+	}
+	if !found {
+		return header
+	}
+	return strings.TrimLeft(strings.Join(kept, ";"), " \t")
+}
+
+// setCookie appends a Set-Cookie that no script reads and no other host gets. maxAge is in whole seconds, rounded
+// down: a cookie never outlives what it stands for. 0 or less deletes it.
+func setCookie(w http.ResponseWriter, name, value string, secure bool, maxAge time.Duration) {
+	var b strings.Builder
+	b.WriteString(name + "=" + value + "; Path=/; Max-Age=" + strconv.FormatInt(int64(max(maxAge, 0)/time.Second), 10) + "; HttpOnly")
+	if secure {
+		b.WriteString("; Secure")
+	}
+	b.WriteString("; SameSite=Lax")
+	w.Header().Add("Set-Cookie", b.String())
+}
+
+// ClearSession tells the browser to forget the session cookie, in both spellings. On http, where the name protects
+// nothing, also one that was set for the whole of a parent domain (CK-1).
+func (a *Auth) ClearSession(w http.ResponseWriter) {
+	setCookie(w, hostPrefix+sessionCookie, "", true, 0)
+	setCookie(w, sessionCookie, "", false, 0)
+	if a.names.secure {
+		return
+	}
+	host := a.origins.publicHost
+	if _, err := netip.ParseAddr(host); err == nil {
+		return
+	}
+	for strings.Contains(host, ".") {
+		w.Header().Add("Set-Cookie", sessionCookie+"=; Path=/; Domain="+host+"; Max-Age=0; HttpOnly; SameSite=Lax")
+		_, host, _ = strings.Cut(host, ".")
+	}
+}

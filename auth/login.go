@@ -1,0 +1,209 @@
+package auth
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/coreos/go-oidc/v3/oidc"
+	"golang.org/x/oauth2"
+
+	"github.com/tenantgate/tenantgate/catalog"
+	"github.com/tenantgate/tenantgate/internal/page"
+)
+
+// Paths of our pages.
+const (
+	loginPath    = "/_gate/login"
+	logoutPath   = "/_gate/logout"
+	callbackPath = "/_gate/callback/"
+)
+
+// loginWait bounds how long a browser waits for a provider that does not answer.
+const loginWait = 5 * time.Second
+
+// Login serves GET /_gate/login?return_to=&provider=: to the provider, or with several and none named to a page to
+// choose one. A sign-in always begins anew, also for somebody who is signed in.
+func (a *Auth) Login(w http.ResponseWriter, r *http.Request) {
+	if !a.begin(w, r, http.MethodGet, http.MethodHead) {
+		return
+	}
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil || len(query["return_to"]) > 1 || len(query["provider"]) > 1 {
+		a.refuse(w, r, codeBadReturnTo, ErrBadReturnTo)
+		return
+	}
+	returnTo, err := a.ReturnTo(r.Context(), query.Get("return_to"))
+	if err != nil {
+		a.fail(w, r, err, "/")
+		return
+	}
+	choices := a.signInProviders()
+	name := query.Get("provider")
+	switch {
+	case len(choices) == 0:
+		a.refuse(w, r, codeProviderUnavailable, errors.New("no identity provider to sign in with is configured"))
+	case name == "" && len(choices) > 1:
+		a.choose(w, choices, returnTo)
+	case name == "":
+		a.sendAway(w, r, choices[0], returnTo)
+	default:
+		p := a.provider(name)
+		if p == nil || !p.signIn {
+			a.refuse(w, r, codeNotFound, errors.New("no such identity provider"))
+			return
+		}
+		a.sendAway(w, r, p, returnTo)
+	}
+}
+
+// begin sets what all our answers share and refuses other methods and, for sign-in, other hosts.
+func (a *Auth) begin(w http.ResponseWriter, r *http.Request, methods ...string) bool {
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("Referrer-Policy", "no-referrer")
+	if !a.allows(w, r, methods...) {
+		return false
+	}
+	if normalHost(a.hostOf(r)) != a.origins.publicHost {
+		a.refuse(w, r, codeBadHost, errors.New("sign in at "+a.origins.public.String()))
+		return false
+	}
+	return true
+}
+
+func (a *Auth) allows(w http.ResponseWriter, r *http.Request, methods ...string) bool {
+	for _, m := range methods {
+		if r.Method == m {
+			return true
+		}
+	}
+	for _, m := range methods {
+		w.Header().Add("Allow", m)
+	}
+	a.refuse(w, r, codeMethodNotAllowed, errors.New("method not allowed"))
+	return false
+}
+
+func (a *Auth) signInProviders() []*provider {
+	var list []*provider
+	for _, p := range a.providers {
+		if p.signIn {
+			list = append(list, p)
+		}
+	}
+	return list
+}
+
+func loginURL(returnTo, provider string) string {
+	q := url.Values{}
+	if returnTo != "" && returnTo != "/" {
+		q.Set("return_to", returnTo)
+	}
+	if provider != "" {
+		q.Set("provider", provider)
+	}
+	if len(q) == 0 {
+		return loginPath
+	}
+	return loginPath + "?" + q.Encode()
+}
+
+func (a *Auth) choose(w http.ResponseWriter, choices []*provider, returnTo string) {
+	d := page.Data{Heading: "Sign in", Text: []string{"Choose the account to sign in with."}}
+	for _, p := range choices {
+		d.Items = append(d.Items, page.Item{
+			Title: p.name, Text: p.host(), Action: &page.Action{Label: "Continue", URL: loginURL(returnTo, p.name)},
+		})
+	}
+	page.Render(w, http.StatusOK, d)
+}
+
+// host is the issuer's host, for people.
+func (p *provider) host() string {
+	if u, err := url.Parse(p.issuer); err == nil {
+		return u.Host
+	}
+	return ""
+}
+
+// sendAway begins a flow and sends the browser to the provider (OpenID Connect Core 3.1.2.1; PKCE S256, RFC 7636).
+func (a *Auth) sendAway(w http.ResponseWriter, r *http.Request, p *provider, returnTo string) {
+	ctx, cancel := context.WithTimeout(r.Context(), loginWait)
+	defer cancel()
+	m, err := p.metadata.get(ctx)
+	if err != nil {
+		a.log.WarnContext(r.Context(), "sign-in is not possible", "provider", p.name, "error", err)
+		a.refuse(w, r, codeProviderUnavailable, err)
+		return
+	}
+	f := newFlow(p.name, a.clock())
+	state, err := f.state(a.secrets, returnTo)
+	if err == nil {
+		err = a.setFlow(w, r.Header["Cookie"], f)
+	}
+	if err != nil {
+		a.fail(w, r, err, returnTo)
+		return
+	}
+	options := []oauth2.AuthCodeOption{oauth2.S256ChallengeOption(f.verifier()), oidc.Nonce(f.nonce())}
+	if p.prompt != "" {
+		options = append(options, oauth2.SetAuthURLParam("prompt", p.prompt))
+	}
+	redirect(w, p.oauth(m.value, a.callbackURL(p)).AuthCodeURL(state, options...))
+}
+
+func (a *Auth) callbackURL(p *provider) string {
+	return a.origins.public.String() + callbackPath + p.name
+}
+
+// redirect sends the browser on. http.Redirect would clean the path, which was judged as it stands.
+func redirect(w http.ResponseWriter, target string) {
+	w.Header().Set("Location", target)
+	w.WriteHeader(http.StatusFound)
+}
+
+// pageFault is a refusal that has a page of its own, no row in the denial table: something about one sign-in.
+type pageFault struct {
+	status  int
+	heading string
+	text    string
+	cause   error
+}
+
+func (f *pageFault) Error() string {
+	if f.cause == nil {
+		return f.heading
+	}
+	return f.heading + ": " + f.cause.Error()
+}
+
+func (f *pageFault) Unwrap() error { return f.cause }
+
+// fail answers with what err means: a row of the denial table, or a page with a way on.
+func (a *Auth) fail(w http.ResponseWriter, r *http.Request, err error, returnTo string) {
+	var f *pageFault
+	switch {
+	case errors.As(err, &f):
+		a.log.InfoContext(r.Context(), "sign-in refused", "error", err)
+		page.Render(w, f.status, page.Data{
+			Heading: f.heading, Text: []string{f.text},
+			Actions: []page.Action{{Label: "Sign in again", URL: loginURL(returnTo, ""), Primary: true}, {Label: "To the start", URL: "/"}},
+		})
+	case errors.Is(err, ErrBadReturnTo):
+		a.refuse(w, r, codeBadReturnTo, err)
+	case errors.Is(err, ErrUnknownUser):
+		a.refuse(w, r, codeUnknownUser, err)
+	case errors.Is(err, errSignUpLimit):
+		a.refuse(w, r, codeRateLimited, err)
+	case errors.Is(err, ErrProviderUnavailable):
+		a.log.WarnContext(r.Context(), "identity provider unavailable", "error", err)
+		a.refuse(w, r, codeProviderUnavailable, err)
+	default:
+		if !errors.Is(err, catalog.ErrUnavailable) {
+			a.log.ErrorContext(r.Context(), "sign-in failed", "error", err)
+		}
+		a.refuse(w, r, codeHostDatabase, err)
+	}
+}

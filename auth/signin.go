@@ -1,0 +1,288 @@
+package auth
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/oauth2"
+
+	"github.com/tenantgate/tenantgate/catalog"
+)
+
+// signInTimeout bounds the one transaction of a sign-in.
+const signInTimeout = 5 * time.Second
+
+// errSignUpLimit: too many new users from one client IP.
+var errSignUpLimit = errors.New("too many sign-ups from this address; try again later")
+
+// arrival is a person at the door, with all that the transaction needs.
+type arrival struct {
+	provider *provider
+	who      *person
+	oauthID  string
+	address  string // verified, "" if none is
+	ip       string
+	give     func() // takes a counted sign-up back
+	take     func() (func(), bool)
+	how      string // known, linked, created: for the audit
+}
+
+// signInPerson finds or makes the user, replaces the session that the browser came with, and sets the cookie.
+func (a *Auth) signInPerson(w http.ResponseWriter, r *http.Request, p *provider, m *metadata, who *person, token *oauth2.Token) error {
+	ctx, cancel := context.WithTimeout(r.Context(), signInTimeout)
+	defer cancel()
+	oauthID, ok := p.oauthID(who.subject)
+	if !ok {
+		return fmt.Errorf("%w: its sub begins with another provider's prefix", ErrUnknownUser)
+	}
+	if a.needsAddress(ctx, p, oauthID) {
+		if err := p.askUserInfo(ctx, m, who, token.AccessToken); err != nil {
+			return err
+		}
+	}
+	address, domain := verifiedAddress(who.claims)
+	if !p.admitsDomain(domain) {
+		return fmt.Errorf("%w: no verified address in email_domains", ErrUnknownUser)
+	}
+	old, err := a.presented(ctx, r.Header["Cookie"])
+	if err != nil {
+		return err
+	}
+	ip := a.clientIP(r)
+	at := &arrival{provider: p, who: who, oauthID: oauthID, address: address}
+	if ip.IsValid() {
+		at.ip = ip.String()
+	}
+	at.take = func() (func(), bool) { return a.limit.take(ip) }
+	secretToken, expires, err := a.record(ctx, at, old)
+	if err != nil {
+		return err
+	}
+	a.subjects.Invalidate(oauthID)
+	for _, f := range old {
+		if key, ok := keyOfSession(f.row.ID); ok {
+			a.sessions.Invalidate(key)
+		}
+	}
+	setCookie(w, a.names.session, secretToken.String(), a.names.secure, expires)
+	a.cleanUp()
+	return nil
+}
+
+// needsAddress: the address matters for email_domains, and for linking and sign-up of a subject that nobody has. A
+// database that does not answer is found out by the transaction.
+func (a *Auth) needsAddress(ctx context.Context, p *provider, oauthID string) bool {
+	if len(p.domains) > 0 {
+		return true
+	}
+	if !p.trustEmail && a.signUp != signUpCreateUser {
+		return false
+	}
+	_, found, err := a.subject(ctx, oauthID)
+	return err == nil && !found
+}
+
+// presented are the sessions whose tokens the browser holds, ended or not: they end with a new sign-in (SESS-1).
+func (a *Auth) presented(ctx context.Context, cookies []string) ([]*sessionFacts, error) {
+	tokens, good, _ := sessionTokens(cookies, a.names.session)
+	var list []*sessionFacts
+	for i := range good {
+		f, found, err := a.facts(ctx, tokens[i].key())
+		if err != nil {
+			return nil, err
+		}
+		if found && a.matches(f, &tokens[i]) {
+			list = append(list, f)
+		}
+	}
+	return list, nil
+}
+
+// record does the sign-in in one transaction: user, last_login, new session, ended sessions, audit. A write that
+// another one made impossible meanwhile (the same person twice at once) is tried once more.
+func (a *Auth) record(ctx context.Context, at *arrival, old []*sessionFacts) (t sessionToken, lifetime time.Duration, err error) {
+	for range 2 {
+		t = newSessionToken()
+		now := a.clock()
+		err = a.host.InTx(ctx, func(tx *catalog.Tx) error {
+			at.give, at.how = nil, ""
+			user, err := a.admit(ctx, tx, at)
+			if err != nil {
+				return err
+			}
+			return a.writeSession(ctx, tx, at, user, &t, now, old)
+		})
+		if err != nil && at.give != nil {
+			at.give()
+		}
+		if !errors.Is(err, catalog.ErrConflict) {
+			break
+		}
+	}
+	if err != nil {
+		return t, 0, fmt.Errorf("sign in: %w", err)
+	}
+	return t, a.absolute, nil
+}
+
+func (a *Auth) writeSession(ctx context.Context, tx *catalog.Tx, at *arrival, user *catalog.GlobalUser, t *sessionToken, now time.Time, old []*sessionFacts) error {
+	ctx = catalog.WithActor(ctx, catalog.Actor{ID: string(user.ID), IP: at.ip})
+	key := t.key()
+	row := &catalog.Session{
+		ID: sessionIDOf(key), UserID: user.ID, Host: a.origins.publicHost,
+		Provider: at.provider.name, Subject: at.who.subject, SID: at.who.sid,
+		CreatedAt: catalog.Timestamp(now), LastSeen: catalog.Timestamp(now), ExpiresAt: catalog.Timestamp(now.Add(a.absolute)),
+	}
+	row.MAC = hex.EncodeToString(sessionMAC(a.keys.macs[0], t, row.UserID, row.Host, row.ExpiresAt))
+	if len(at.who.idToken) <= maxIDTokenHint {
+		sealed, err := a.secrets.Seal(idTokenPurpose(row.ID), []byte(at.who.idToken))
+		if err != nil {
+			return err
+		}
+		row.IDToken = sealed
+	}
+	for _, f := range old {
+		if err := endSession(ctx, tx, f, "replaced by a new sign-in"); err != nil {
+			return err
+		}
+	}
+	if err := tx.Sessions.Insert(ctx, row); err != nil {
+		return err
+	}
+	if err := tx.RecordLogin(ctx, user.ID, catalog.Timestamp(now)); err != nil {
+		return err
+	}
+	return tx.Audit(ctx, "sign_in", string(user.ID), map[string]any{
+		"session": string(row.ID), "provider": row.Provider, "host": row.Host, "user": at.how,
+	})
+}
+
+// endSession deletes a session with its audit row; one that is gone already is left at that.
+func endSession(ctx context.Context, tx *catalog.Tx, f *sessionFacts, why string) error {
+	err := tx.Sessions.Delete(ctx, f.row.ID)
+	if errors.Is(err, catalog.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return tx.Audit(ctx, "sign_out", string(f.row.UserID), map[string]any{"session": string(f.row.ID), "host": f.row.Host, "reason": why})
+}
+
+func idTokenPurpose(id catalog.SessionID) string { return "sys_sessions/id_token/" + string(id) }
+
+// admit finds the user of a subject, or links or makes one where the configuration says so (contract, section 6,
+// Linking). The subject is locked to the transaction's end, so that however many sign-ins of one person run at once on
+// however many replicas, one user comes of it.
+func (a *Auth) admit(ctx context.Context, tx *catalog.Tx, at *arrival) (*catalog.GlobalUser, error) {
+	if err := tx.LockUser(ctx, "subject/"+at.oauthID); err != nil {
+		return nil, err
+	}
+	user, blocked, err := tx.UserBySubject(ctx, at.oauthID)
+	switch {
+	case err == nil && blocked:
+		return nil, fmt.Errorf("%w: blocked", ErrUnknownUser)
+	case err == nil:
+		at.how = "known"
+		return user, nil
+	case !errors.Is(err, catalog.ErrNotFound):
+		return nil, err
+	}
+	if at.provider.trustEmail && at.address != "" {
+		if user, err = a.link(ctx, tx, at); user != nil || err != nil {
+			return user, err
+		}
+	}
+	if a.signUp == signUpCreateUser && at.address != "" {
+		return a.create(ctx, tx, at)
+	}
+	return nil, fmt.Errorf("%w: nobody has this subject", ErrUnknownUser)
+}
+
+// link gives the subject to the one user who has the verified address and no other way to sign in. nil without an
+// error: there is no such user.
+func (a *Auth) link(ctx context.Context, tx *catalog.Tx, at *arrival) (*catalog.GlobalUser, error) {
+	if err := tx.LockUser(ctx, "email/"+lowerASCII(at.address)); err != nil {
+		return nil, err
+	}
+	users, err := tx.UsersByEmail(ctx, at.address)
+	if err != nil || len(users) != 1 {
+		return nil, err
+	}
+	user := users[0]
+	if !absent(user.OAuthID) || !absent(user.PasswordHash) || (user.IsSysAdmin != nil && *user.IsSysAdmin) {
+		return nil, nil
+	}
+	user.OAuthID = new(at.oauthID)
+	ctx = catalog.WithActor(ctx, catalog.Actor{ID: string(user.ID), IP: at.ip})
+	if err := tx.GlobalUsers.Update(ctx, &user); err != nil {
+		return nil, err
+	}
+	linked, blocked, err := tx.UserBySubject(ctx, at.oauthID)
+	if err != nil {
+		return nil, err
+	}
+	if blocked || linked.ID != user.ID {
+		return nil, fmt.Errorf("%w: blocked", ErrUnknownUser)
+	}
+	at.how = "linked"
+	return linked, nil
+}
+
+// create makes a user of a verified address, at most sign_up_limit an hour and client IP.
+func (a *Auth) create(ctx context.Context, tx *catalog.Tx, at *arrival) (*catalog.GlobalUser, error) {
+	give, ok := at.take()
+	if !ok {
+		return nil, errSignUpLimit
+	}
+	at.give = give
+	user := &catalog.GlobalUser{ID: catalog.UserID(catalog.GenID()), Email: new(at.address), OAuthID: new(at.oauthID)}
+	ctx = catalog.WithActor(ctx, catalog.Actor{ID: string(user.ID), IP: at.ip})
+	if err := tx.GlobalUsers.Insert(ctx, user); err != nil {
+		return nil, err
+	}
+	at.how = "created"
+	return user, nil
+}
+
+func absent(s *string) bool { return s == nil || *s == "" }
+
+// lowerASCII folds ASCII capitals alone, as the database does.
+func lowerASCII(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r >= 'A' && r <= 'Z' {
+			return r + 'a' - 'A'
+		}
+		return r
+	}, s)
+}
+
+const (
+	cleanEvery   = 10 * time.Minute
+	cleanTimeout = time.Minute
+)
+
+// cleanup remembers when sessions that had ended were last removed, in nanoseconds since 1970.
+type cleanup struct{ last atomic.Int64 }
+
+// cleanUp removes sessions that have ended, now and then, after a sign-in and without anybody waiting.
+func (a *Auth) cleanUp() {
+	now := a.clock()
+	last := a.cleaned.last.Load()
+	if now.UnixNano()-last < int64(cleanEvery) || !a.cleaned.last.CompareAndSwap(last, now.UnixNano()) {
+		return
+	}
+	a.owner.run(func(ctx context.Context) {
+		ctx, cancel := context.WithTimeout(ctx, cleanTimeout)
+		defer cancel()
+		if _, err := a.host.Sessions.DeleteExpired(ctx, catalog.Timestamp(now)); err != nil && ctx.Err() == nil {
+			a.log.WarnContext(ctx, "sessions that have ended could not be removed", "error", err)
+		}
+	})
+}
