@@ -71,6 +71,7 @@ type Cache[K comparable, V any] struct {
 	ttl, negativeTTL time.Duration
 	loadTimeout      time.Duration
 	clock            func() time.Time
+	made             time.Time // by clock; what moment counts from
 	seed             maphash.Seed
 	mask             uint64
 	shards           []shard[K, V]
@@ -99,6 +100,7 @@ func New[K comparable, V any](cfg Config) *Cache[K, V] {
 	if c.clock == nil {
 		c.clock = time.Now
 	}
+	c.made = c.clock()
 	loads := cfg.Loads
 	if loads <= 0 {
 		loads = DefaultLoads
@@ -136,10 +138,15 @@ func (c *Cache[K, V]) shard(key K) *shard[K, V] {
 	return &c.shards[maphash.Comparable(c.seed, key)&c.mask]
 }
 
+func (c *Cache[K, V]) now() moment {
+	t := c.clock()
+	return moment{mono: int64(t.Sub(c.made)), wall: t.UnixNano()}
+}
+
 // Lookup answers from memory alone: ok false means that nothing usable is kept, found false that the key is known not
 // to exist. It counts as a use of the entry.
 func (c *Cache[K, V]) Lookup(key K) (value V, found, ok bool) {
-	now := c.clock()
+	now := c.now()
 	s := c.shard(key)
 	s.mu.Lock()
 	value, found, ok = s.lookup(key, now)
@@ -149,7 +156,7 @@ func (c *Cache[K, V]) Lookup(key K) (value V, found, ok bool) {
 
 // Peek is Lookup that leaves the order of eviction alone.
 func (c *Cache[K, V]) Peek(key K) (value V, found, ok bool) {
-	now := c.clock()
+	now := c.now()
 	s := c.shard(key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -163,7 +170,7 @@ func (c *Cache[K, V]) Put(key K, value V) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.flights, key)
-	s.fill(key, value, c.clock(), c.ttl)
+	s.fill(key, value, c.now(), c.ttl)
 }
 
 // Invalidate forgets key. A load of it that is under way serves those who already wait for it and is not kept; whoever

@@ -9,8 +9,7 @@ import (
 
 // flight is one load under way. Its result is written once, before done is closed.
 type flight[V any] struct {
-	began time.Time
-	wall  int64
+	began moment
 	ctx   context.Context // the load's own
 	done  chan struct{}
 	value V
@@ -20,9 +19,8 @@ type flight[V any] struct {
 
 // joinable reports whether a caller may share the flight's answer: it must not be older than an entry may be, and the
 // load must still have time.
-func (f *flight[V]) joinable(now time.Time, ttl time.Duration) bool {
-	age := now.Sub(f.began)
-	return age >= 0 && max(age, time.Duration(now.UnixNano()-f.wall)) < ttl && f.ctx.Err() == nil
+func (f *flight[V]) joinable(now moment, ttl time.Duration) bool {
+	return f.began.within(ttl, now) && f.ctx.Err() == nil
 }
 
 // PanicError is what callers get when a load panicked. Its text shows the type of the panic's value, never the value,
@@ -52,7 +50,7 @@ func (c *Cache[K, V]) loadShared(ctx context.Context, key K, load Load[V]) (V, b
 	s := c.shard(key)
 	s.mu.Lock()
 	f, joined := s.flights[key]
-	joined = joined && f.joinable(c.clock(), c.ttl)
+	joined = joined && f.joinable(c.now(), c.ttl)
 	s.mu.Unlock()
 	if joined {
 		return c.wait(ctx, f)
@@ -63,7 +61,7 @@ func (c *Cache[K, V]) loadShared(ctx context.Context, key K, load Load[V]) (V, b
 
 	s.mu.Lock()
 	// Others may have begun or finished a load while this caller waited for its slot.
-	now := c.clock()
+	now := c.now()
 	if value, found, ok := s.lookup(key, now); ok {
 		s.mu.Unlock()
 		<-c.slots
@@ -114,8 +112,7 @@ func (c *Cache[K, V]) start(ctx context.Context, s *shard[K, V], key K, load Loa
 	}
 	loadCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.loadTimeout)
 	unhook := context.AfterFunc(c.ctx, cancel)
-	began := c.clock()
-	f := &flight[V]{began: began, wall: began.UnixNano(), ctx: loadCtx, done: make(chan struct{})}
+	f := &flight[V]{began: c.now(), ctx: loadCtx, done: make(chan struct{})}
 	s.flights[key] = f
 	c.loads.Go(func() {
 		defer func() {

@@ -8,20 +8,22 @@ import (
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 )
 
+// moment is a reading of the clock: by the monotonic clock where there is one, counted from the cache's making, and by
+// the wall clock, in nanoseconds. One stands still while a machine sleeps, the other can be set back.
+type moment struct{ mono, wall int64 }
+
 // entry is what is known of one key since began.
 type entry[V any] struct {
 	value V
-	began time.Time     // with the monotonic reading, where the clock has one
-	wall  int64         // began by the wall clock, Unix nanoseconds
+	began moment
 	life  time.Duration // age at which it is used no more
 }
 
-// usable reports whether the entry may still be used at now. Its age is what the monotonic or the wall clock shows,
-// whichever is more (one stands still while a machine sleeps, the other can be set back); an entry from the future is
-// not used.
-func (e *entry[V]) usable(now time.Time) bool {
-	age := now.Sub(e.began)
-	return age >= 0 && max(age, time.Duration(now.UnixNano()-e.wall)) < e.life
+// within reports whether what was read at m may be used at now: its age is what the two clocks show, whichever is
+// more, and must be less than life. What comes from the future is not used.
+func (m moment) within(life time.Duration, now moment) bool {
+	age := now.mono - m.mono
+	return age >= 0 && max(age, now.wall-m.wall) < int64(life)
 }
 
 // shard is one lock's share of the keys.
@@ -43,43 +45,43 @@ func (s *shard[K, V]) init(entries int) {
 	s.negative, _ = simplelru.NewLRU[K, entry[struct{}]]((entries+7)/8, nil)
 }
 
-func (s *shard[K, V]) lookup(key K, now time.Time) (value V, found, ok bool) {
+func (s *shard[K, V]) lookup(key K, now moment) (value V, found, ok bool) {
 	if s.positive == nil {
 		return value, false, false
 	}
-	if e, has := s.positive.Get(key); has && e.usable(now) {
+	if e, has := s.positive.Get(key); has && e.began.within(e.life, now) {
 		return e.value, true, true
 	}
-	if e, has := s.negative.Get(key); has && e.usable(now) {
+	if e, has := s.negative.Get(key); has && e.began.within(e.life, now) {
 		return value, false, true
 	}
 	return value, false, false
 }
 
-func (s *shard[K, V]) peek(key K, now time.Time) (value V, found, ok bool) {
+func (s *shard[K, V]) peek(key K, now moment) (value V, found, ok bool) {
 	if s.positive == nil {
 		return value, false, false
 	}
-	if e, has := s.positive.Peek(key); has && e.usable(now) {
+	if e, has := s.positive.Peek(key); has && e.began.within(e.life, now) {
 		return e.value, true, true
 	}
-	if e, has := s.negative.Peek(key); has && e.usable(now) {
+	if e, has := s.negative.Peek(key); has && e.began.within(e.life, now) {
 		return value, false, true
 	}
 	return value, false, false
 }
 
 // fill keeps a positive answer; a key has at most one answer.
-func (s *shard[K, V]) fill(key K, value V, began time.Time, ttl time.Duration) {
+func (s *shard[K, V]) fill(key K, value V, began moment, ttl time.Duration) {
 	if s.positive == nil || ttl <= 0 {
 		return
 	}
 	s.negative.Remove(key)
-	s.positive.Add(key, entry[V]{value: value, began: began, wall: began.UnixNano(), life: jitter(ttl)})
+	s.positive.Add(key, entry[V]{value: value, began: began, life: jitter(ttl)})
 }
 
 // fillNegative keeps the answer that there is no such thing.
-func (s *shard[K, V]) fillNegative(key K, began time.Time, ttl time.Duration) {
+func (s *shard[K, V]) fillNegative(key K, began moment, ttl time.Duration) {
 	if s.positive == nil {
 		return
 	}
@@ -87,7 +89,7 @@ func (s *shard[K, V]) fillNegative(key K, began time.Time, ttl time.Duration) {
 	if ttl <= 0 {
 		return
 	}
-	s.negative.Add(key, entry[struct{}]{began: began, wall: began.UnixNano(), life: jitter(ttl)})
+	s.negative.Add(key, entry[struct{}]{began: began, life: jitter(ttl)})
 }
 
 func (s *shard[K, V]) remove(key K) {
