@@ -6,6 +6,8 @@ import "time"
 type Config struct {
 	// URL is postgresql://…, postgresql+driver://… (the driver is ignored), sqlite:PATH or sqlite:///PATH.
 	URL DBURI `yaml:"url"`
+	// URLFile holds URL; package config reads it. New does not.
+	URLFile string `yaml:"url_file"`
 	// MaxConnections bounds the pool. 0: 10.
 	MaxConnections int `yaml:"max_connections"`
 	// Migrate makes Open create and upgrade tables. Nil: true. False: a schema that lacks something is an error.

@@ -2,6 +2,14 @@ package catalog
 
 import (
 	"context"
+	"database/sql"
+	"errors"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // Engines, as Engine returns them.
@@ -10,47 +18,39 @@ const (
 	EngineSQLite     = "sqlite"
 )
 
-// Tables are the models and reads, of a HostDatabase (each write a transaction of its own) or of a Tx.
-type Tables struct {
-	GlobalUsers   Table[UserID, GlobalUser]
-	Tenants       Table[TenantID, TenantCatalog]
-	Memberships   Table[MembershipID, Membership]
-	Subscriptions Table[SubscriptionID, Subscription]
-	PricingPlans  Table[PlanID, PricingPlan]
-	AuditLogs     Table[AuditID, HostAuditLog]
-	Jobs          Table[JobID, SystemJob]
-	WebhookEvents Table[WebhookEventID, StripeWebhookEvent]
-	Domains       Table[DomainName, Domain]
-	Sessions      Sessions
-	Keys          Keys
-}
+// ownSchema is where our own tables stand on PostgreSQL.
+const ownSchema = "tenantgate"
 
-// RecordLogin sets a user's last_login (text, see Timestamp). It is not audited: the sign-in is.
-func (t *Tables) RecordLogin(ctx context.Context, user UserID, at string) error {
-	return ErrUnavailable
-}
+// Deadlines of statements whose context has none.
+const (
+	hotDeadline  = time.Second      // the reads of a request's way
+	readDeadline = 10 * time.Second // lists
+	// writeDeadline also bounds the wait for SQLite's one writer: whoever waits inside a transaction for another
+	// transaction of the same process gets an error, not a standstill.
+	writeDeadline = 10 * time.Second
+	// scanDeadline is for Check, which reads whole tables.
+	scanDeadline = 10 * time.Minute
+)
 
-// BlockUser and UnblockUser set and clear the user's row of sys_user_blocks, audited. Blocking ends all sessions.
-func (t *Tables) BlockUser(ctx context.Context, user UserID, reason string) error {
-	return ErrUnavailable
-}
+const defaultMaxConnections = 10
 
-// UnblockUser lifts a block; ErrNotFound if there is none.
-func (t *Tables) UnblockUser(ctx context.Context, user UserID) error { return ErrUnavailable }
-
-// PauseTenant sets a lock of the tenant, audited.
-func (t *Tables) PauseTenant(ctx context.Context, tenant TenantID, reason string) error {
-	return ErrUnavailable
-}
-
-// UnpauseTenant removes the lock that PauseTenant set; ErrNotFound if there is none.
-func (t *Tables) UnpauseTenant(ctx context.Context, tenant TenantID) error { return ErrUnavailable }
-
-// HostDatabase is an open host database with its pool.
+// HostDatabase is an open host database with its pool. It is safe for concurrent use. A connection that broke heals by
+// itself: the read that found it is tried once more on a good one.
 type HostDatabase struct {
 	Tables
-	uri    DBURI
-	engine string
+	uri     DBURI
+	engine  string
+	loc     location
+	clock   func() time.Time
+	queries queries
+
+	pool        *pgxpool.Pool // nil on SQLite
+	write, read *sql.DB       // the same on PostgreSQL
+	broken      suspicion
+
+	prepared sync.Map // SQLite: statement → *sql.Stmt; as many as there are named queries
+	closed   atomic.Bool
+	closing  sync.Mutex
 }
 
 // Open opens the host database at url and creates missing tables: New(ctx, Config{URL: NewDBURI(url)}).
@@ -58,23 +58,117 @@ func Open(ctx context.Context, url string) (*HostDatabase, error) {
 	return New(ctx, Config{URL: NewDBURI(url)})
 }
 
-// New opens the host database. With Migrate false nothing is created: what lacks is ErrSchema, saying what.
-func New(ctx context.Context, cfg Config) (*HostDatabase, error) { return nil, ErrUnavailable }
+// New opens the host database. It creates and upgrades the schema, unless Migrate is false: then nothing is created,
+// and what lacks is ErrSchema, saying what. ctx bounds the opening, not the database's life.
+func New(ctx context.Context, cfg Config) (*HostDatabase, error) {
+	h, err := open(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	if cfg.Migrate == nil || *cfg.Migrate {
+		_, err = h.migrate(ctx)
+	} else {
+		err = h.requireSchema(ctx)
+	}
+	if err != nil {
+		return nil, errors.Join(err, h.Close())
+	}
+	return h, nil
+}
 
-// FromEnv opens the host database that DB_TYPE, DB_USER, DB_PASS, DB_HOST, DB_PORT and DB_NAME name: one instance a
-// process, which later calls return again.
-func FromEnv(ctx context.Context) (*HostDatabase, error) { return nil, ErrUnavailable }
+// open makes the handles and looks whether the database answers; the schema is not looked at.
+func open(ctx context.Context, cfg Config) (*HostDatabase, error) {
+	loc, err := parseURL(cfg.URL)
+	if err != nil {
+		return nil, err
+	}
+	h := &HostDatabase{uri: cfg.URL, engine: loc.engine, loc: loc, clock: cfg.Clock}
+	if h.clock == nil {
+		h.clock = time.Now
+	}
+	if h.queries, err = loadQueries(loc.engine); err != nil {
+		return nil, err
+	}
+	maxConns := cfg.MaxConnections
+	if maxConns <= 0 {
+		maxConns = defaultMaxConnections
+	}
+	if loc.engine == EnginePostgreSQL {
+		h.uri = NewDBURI(loc.dsn)
+		h.pool, h.write, err = openPostgres(ctx, loc, maxConns, &h.broken)
+		h.read = h.write
+	} else {
+		h.write, h.read, err = openSQLite(loc, maxConns)
+	}
+	if err != nil {
+		return nil, err
+	}
+	h.Tables = newTables(h)
+	if err := h.ping(ctx, "open host database", connectTimeout+readDeadline); err != nil {
+		return nil, errors.Join(err, h.Close())
+	}
+	return h, nil
+}
+
+// instance is FromEnv's one database a process, as fh-saas has it.
+var instance struct {
+	sync.Mutex
+	host *HostDatabase
+}
+
+// FromEnv opens the host database that DB_TYPE, DB_USER, DB_PASS, DB_HOST, DB_PORT and DB_NAME name (see URLFromEnv) and
+// creates missing tables. It is one instance a process: later calls return the same, until it is closed.
+func FromEnv(ctx context.Context) (*HostDatabase, error) {
+	instance.Lock()
+	defer instance.Unlock()
+	if instance.host != nil && !instance.host.closed.Load() {
+		return instance.host, nil
+	}
+	uri, err := URLFromEnv(os.Getenv)
+	if err != nil {
+		return nil, err
+	}
+	h, err := New(ctx, Config{URL: uri})
+	if err != nil {
+		return nil, err
+	}
+	instance.host = h
+	return h, nil
+}
 
 // ResetInstance closes FromEnv's instance and forgets it; for tests.
-func ResetInstance() {}
+func ResetInstance() {
+	instance.Lock()
+	defer instance.Unlock()
+	if instance.host != nil {
+		_ = instance.host.Close() // nothing is left to do about a pool that closes badly
+		instance.host = nil
+	}
+}
 
-// URLFromEnv builds the URL that DB_* name, as fh-saas reads them.
-func URLFromEnv(getenv func(string) string) (DBURI, error) { return DBURI{}, ErrUnavailable }
+// Close ends the pool and waits for what runs. Calling it again does nothing; other calls then fail.
+func (h *HostDatabase) Close() error {
+	h.closing.Lock()
+	defer h.closing.Unlock()
+	if h.closed.Swap(true) {
+		return nil
+	}
+	var errs []error
+	h.prepared.Range(func(_, stmt any) bool {
+		errs = append(errs, stmt.(*sql.Stmt).Close())
+		return true
+	})
+	errs = append(errs, h.write.Close())
+	if h.read != h.write {
+		errs = append(errs, h.read.Close())
+	}
+	if h.pool != nil {
+		h.pool.Close()
+	}
+	return safe("close host database", errors.Join(errs...))
+}
 
-// Close ends the pool and waits for what runs. Calling it again does nothing.
-func (h *HostDatabase) Close() error { return nil }
-
-// URI reveals the URL with its password.
+// URI reveals the URL with its password, without a driver's name. It must not be logged.
 func (h *HostDatabase) URI() string { return h.uri.Reveal() }
 
 // String returns the URL with the password redacted.
@@ -83,70 +177,106 @@ func (h *HostDatabase) String() string { return h.uri.String() }
 // Engine is "postgresql" or "sqlite".
 func (h *HostDatabase) Engine() string { return h.engine }
 
-// Ping asks the database whether it is there and can be written to.
-func (h *HostDatabase) Ping(ctx context.Context) error { return ErrUnavailable }
-
-// Tx is a transaction. Rollback after Commit does nothing, so it can be deferred.
-type Tx struct {
-	Tables
+// Ping asks the database for a sign of life; ErrUnavailable without one, within a second if ctx has no deadline.
+func (h *HostDatabase) Ping(ctx context.Context) error {
+	return h.ping(ctx, "ping host database", hotDeadline)
 }
 
-// Begin starts a transaction that may write. On SQLite it waits for the one writer.
-func (h *HostDatabase) Begin(ctx context.Context) (*Tx, error) { return nil, ErrUnavailable }
-
-// InTx runs f in a transaction, committed if f returns nil and rolled back otherwise, also on a panic.
-func (h *HostDatabase) InTx(ctx context.Context, f func(*Tx) error) error { return ErrUnavailable }
-
-// Commit makes the transaction's changes last.
-func (tx *Tx) Commit() error { return ErrUnavailable }
-
-// Rollback undoes them.
-func (tx *Tx) Rollback() error { return nil }
-
-// Audit writes a sys_audit_logs row: who (WithActor) did what to which id. Details must hold no secret.
-func (tx *Tx) Audit(ctx context.Context, event, target string, details map[string]any) error {
-	return ErrUnavailable
+func (h *HostDatabase) ping(ctx context.Context, op string, deadline time.Duration) error {
+	return h.query(ctx, op, deadline, "ping", nil, func(rows *sql.Rows) error {
+		for rows.Next() {
+			if err := rows.Scan(new(int)); err != nil {
+				return err
+			}
+		}
+		return rows.Err()
+	})
 }
 
-// LockUser waits for the lock of that key and holds it to the transaction's end, across all replicas.
-func (tx *Tx) LockUser(ctx context.Context, key string) error { return ErrUnavailable }
-
-// Actor is who makes a change, for the audit.
-type Actor struct {
-	ID string // actor_user_id: a user's id, cli:<os user>@<host>, or system
-	IP string // ip_address, "" for none
+// access is how Tables reach the database: a HostDatabase, or a Tx.
+type access interface {
+	// query runs a named statement and hands its rows to collect, which may be called twice and then starts afresh.
+	query(ctx context.Context, op string, deadline time.Duration, name string, args []any, collect func(*sql.Rows) error) error
+	// queryText is query with a statement's text.
+	queryText(ctx context.Context, op string, deadline time.Duration, text string, args []any, collect func(*sql.Rows) error) error
+	// change runs f in a transaction: the one at hand, or one of its own.
+	change(ctx context.Context, f func(*Tx) error) error
+	host() *HostDatabase
 }
 
-type actorKey struct{}
+func (h *HostDatabase) host() *HostDatabase { return h }
 
-// WithActor names the actor of all changes made with the context. Without it the actor is "system".
-func WithActor(ctx context.Context, a Actor) context.Context {
-	return context.WithValue(ctx, actorKey{}, a)
+func (h *HostDatabase) now() string { return Timestamp(h.clock()) }
+
+// within gives ctx a deadline if it has none.
+func within(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+	if _, ok := ctx.Deadline(); ok {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, d)
 }
 
-// Report says what a migration did, or would do, and what in existing data is doubtful.
-type Report struct {
-	Engine  string   `json:"engine"`
-	Changes []string `json:"changes"` // in order; empty: nothing to do
-	Doubts  []Doubt  `json:"doubts"`
+func (h *HostDatabase) query(ctx context.Context, op string, deadline time.Duration, name string, args []any,
+	collect func(*sql.Rows) error,
+) error {
+	text := h.queries[name]
+	if h.engine == EngineSQLite {
+		return h.retry(ctx, op, deadline, func(ctx context.Context) error {
+			stmt, err := h.prepare(ctx, text)
+			if err != nil {
+				return err
+			}
+			return gather(collect)(stmt.QueryContext(ctx, args...))
+		})
+	}
+	return h.queryText(ctx, op, deadline, text, args, collect)
 }
 
-// Doubt is one kind of finding in existing data. It stops nothing.
-type Doubt struct {
-	Kind   string   `json:"kind"`   // duplicate_oauth_id, duplicate_membership, duplicate_email, null_flag, unreachable_id …
-	Count  int      `json:"count"`  // how many
-	IDs    []string `json:"ids"`    // ids of at most 20 rows
-	Advice string   `json:"advice"` // what it means and what to do
+func (h *HostDatabase) queryText(ctx context.Context, op string, deadline time.Duration, text string, args []any,
+	collect func(*sql.Rows) error,
+) error {
+	return h.retry(ctx, op, deadline, func(ctx context.Context) error {
+		return gather(collect)(h.read.QueryContext(ctx, text, args...))
+	})
 }
 
-// Migrate creates and upgrades the schema of the database that cfg names and reports what it did.
-func Migrate(ctx context.Context, cfg Config) (Report, error) { return Report{}, ErrUnavailable }
+// prepare keeps SQLite's compiled statements; pgx keeps its own.
+func (h *HostDatabase) prepare(ctx context.Context, text string) (*sql.Stmt, error) {
+	if s, ok := h.prepared.Load(text); ok {
+		return s.(*sql.Stmt), nil
+	}
+	s, err := h.read.PrepareContext(ctx, text)
+	if err != nil {
+		return nil, err
+	}
+	if kept, raced := h.prepared.LoadOrStore(text, s); raced {
+		return kept.(*sql.Stmt), s.Close()
+	}
+	return s, nil
+}
 
-// Check reports what Migrate would do, and changes nothing.
-func Check(ctx context.Context, cfg Config) (Report, error) { return Report{}, ErrUnavailable }
+// gather closes the rows however collect ends.
+func gather(collect func(*sql.Rows) error) func(*sql.Rows, error) error {
+	return func(rows *sql.Rows, err error) error {
+		if err != nil {
+			return err
+		}
+		err = collect(rows)
+		return errors.Join(err, rows.Close())
+	}
+}
 
-// Migrate creates and upgrades this database's schema.
-func (h *HostDatabase) Migrate(ctx context.Context) (Report, error) { return Report{}, ErrUnavailable }
-
-// Check reports what Migrate would do, and changes nothing.
-func (h *HostDatabase) Check(ctx context.Context) (Report, error) { return Report{}, ErrUnavailable }
+// retry runs f, and once more if its connection turned out broken. f must change nothing.
+func (h *HostDatabase) retry(ctx context.Context, op string, deadline time.Duration, f func(context.Context) error) error {
+	ctx, cancel := within(ctx, deadline)
+	defer cancel()
+	err := f(ctx)
+	if err != nil && ctx.Err() == nil && connectionBroken(err) {
+		h.broken.raise()
+		err = f(ctx)
+	}
+	if err != nil && errors.Is(err, context.DeadlineExceeded) {
+		h.broken.raise() // a connection that never answers looks like this, too
+	}
+	return safe(op, err)
+}

@@ -1,50 +1,249 @@
 package catalog
 
-import "context"
+import (
+	"context"
+	"database/sql"
+	"fmt"
+)
 
 // Sessions is sys_sessions. Its writes are not audited by themselves: whoever signs somebody in or out does that with
 // Tx.Audit.
-type Sessions struct{ t *Tables }
+type Sessions struct{ at access }
+
+func sessionFields(s *Session) []any {
+	return []any{
+		&s.ID, &s.UserID, &s.TenantID, &s.Host, &s.Provider, &s.Subject, &s.SID, &s.MAC, &s.IDToken, &s.CreatedAt,
+		&s.ExpiresAt, &s.LastSeen,
+	}
+}
 
 // Insert adds a session. created_at is filled in if empty. ErrConflict if the id is taken.
-func (s *Sessions) Insert(ctx context.Context, row *Session) error { return ErrUnavailable }
+func (s *Sessions) Insert(ctx context.Context, row *Session) error {
+	if row.CreatedAt == "" {
+		row.CreatedAt = s.at.host().now()
+	}
+	args := sessionFields(row)
+	for i, f := range args {
+		args[i] = value(f)
+		if err := checkStorable("session", args[i]); err != nil {
+			return err
+		}
+	}
+	n, err := s.write(ctx, "insert session", "session_insert", args...)
+	if err == nil && n == 0 {
+		err = fmt.Errorf("insert session: %w: its id is taken", ErrConflict)
+	}
+	return err
+}
+
+func (s *Sessions) write(ctx context.Context, op, name string, args ...any) (n int64, err error) {
+	err = s.at.change(ctx, func(tx *Tx) error {
+		n, err = tx.exec(ctx, op, name, args...)
+		return err
+	})
+	return n, err
+}
+
+// writeOne is write for statements that change the one row of an id.
+func (s *Sessions) writeOne(ctx context.Context, op, name string, args ...any) error {
+	n, err := s.write(ctx, op, name, args...)
+	if err == nil && n == 0 {
+		err = fmt.Errorf("session: %w", ErrNotFound)
+	}
+	return err
+}
 
 // Delete ends a session; ErrNotFound if there is none.
-func (s *Sessions) Delete(ctx context.Context, id SessionID) error { return ErrUnavailable }
+func (s *Sessions) Delete(ctx context.Context, id SessionID) error {
+	return s.writeOne(ctx, "delete session", "session_delete", storable(string(id)))
+}
 
 // DeleteByUser ends all sessions of a user and says how many there were.
 func (s *Sessions) DeleteByUser(ctx context.Context, user UserID) (int, error) {
-	return 0, ErrUnavailable
+	n, err := s.write(ctx, "delete sessions", "session_delete_by_user", storable(string(user)))
+	return int(n), err
 }
 
 // Touch sets last_seen, never back in time; ErrNotFound if the session is gone.
 func (s *Sessions) Touch(ctx context.Context, id SessionID, lastSeen string) error {
-	return ErrUnavailable
+	return s.writeOne(ctx, "touch session", "session_touch", storable(string(id)), lastSeen)
 }
 
 // SetTenant stores the picker's choice; "" clears it. ErrNotFound if the session is gone.
 func (s *Sessions) SetTenant(ctx context.Context, id SessionID, tenant TenantID) error {
-	return ErrUnavailable
+	return s.writeOne(ctx, "set the session's tenant", "session_set_tenant", storable(string(id)), storable(string(tenant)))
 }
 
 // ListByUser returns at most 1000 sessions of a user, newest first.
 func (s *Sessions) ListByUser(ctx context.Context, user UserID) ([]Session, error) {
-	return nil, ErrUnavailable
+	var found []Session
+	err := s.at.query(ctx, "list sessions", readDeadline, "session_list", []any{storable(string(user))}, func(rows *sql.Rows) error {
+		found = nil
+		for rows.Next() {
+			var row Session
+			if err := rows.Scan(intoAll(nil, sessionFields(&row))...); err != nil {
+				return err
+			}
+			found = append(found, row)
+		}
+		return rows.Err()
+	})
+	return found, err
 }
 
 // DeleteExpired removes sessions whose expires_at is at or before now (text, see Timestamp) and says how many.
 func (s *Sessions) DeleteExpired(ctx context.Context, now string) (int, error) {
-	return 0, ErrUnavailable
+	n, err := s.write(ctx, "delete expired sessions", "session_delete_expired", now)
+	return int(n), err
 }
 
 // Keys is sys_keys: keys of ours, sealed under the master secret.
-type Keys struct{ t *Tables }
+type Keys struct{ at access }
 
 // Ensure returns the newest key of a purpose that is not retired; without one it stores what makeKey returns. However
 // many replicas ask at once, all get the same key. A new key is audited.
 func (k *Keys) Ensure(ctx context.Context, purpose string, makeKey func() (id, sealed string, err error)) (Key, error) {
-	return Key{}, ErrUnavailable
+	if key, ok, err := k.current(ctx, k.at, purpose); ok || err != nil {
+		return key, err
+	}
+	var key Key
+	err := k.at.change(ctx, func(tx *Tx) error {
+		if err := tx.lock(ctx, "key/"+purpose); err != nil {
+			return err
+		}
+		var ok bool
+		var err error
+		if key, ok, err = k.current(ctx, tx, purpose); ok || err != nil {
+			return err
+		}
+		if key, err = newKey(purpose, tx.h.now(), makeKey); err != nil {
+			return err
+		}
+		n, err := tx.exec(ctx, "insert key", "key_insert", key.ID, key.Purpose, key.Sealed, key.CreatedAt)
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			return fmt.Errorf("insert key: %w: its id is taken", ErrConflict)
+		}
+		return tx.Audit(ctx, "key.created", key.ID, map[string]any{"purpose": purpose})
+	})
+	if err != nil {
+		return Key{}, err
+	}
+	return key, nil
+}
+
+func newKey(purpose, now string, makeKey func() (id, sealed string, err error)) (Key, error) {
+	id, sealed, err := makeKey()
+	if err != nil {
+		return Key{}, fmt.Errorf("make a key: %w", err)
+	}
+	return Key{ID: id, Purpose: purpose, Sealed: sealed, CreatedAt: now}, nil
+}
+
+func (k *Keys) current(ctx context.Context, at access, purpose string) (Key, bool, error) {
+	keys, err := listKeys(ctx, at, purpose)
+	for _, key := range keys {
+		if key.RetiredAt == nil {
+			return key, true, nil
+		}
+	}
+	return Key{}, false, err
 }
 
 // List returns all keys of a purpose, retired ones too, newest first.
-func (k *Keys) List(ctx context.Context, purpose string) ([]Key, error) { return nil, ErrUnavailable }
+func (k *Keys) List(ctx context.Context, purpose string) ([]Key, error) {
+	return listKeys(ctx, k.at, purpose)
+}
+
+func listKeys(ctx context.Context, at access, purpose string) ([]Key, error) {
+	var found []Key
+	err := at.query(ctx, "list keys", readDeadline, "key_list", []any{storable(purpose)}, func(rows *sql.Rows) error {
+		found = nil
+		for rows.Next() {
+			var row Key
+			if err := rows.Scan(intoAll(nil, []any{&row.ID, &row.Purpose, &row.Sealed, &row.CreatedAt, &row.RetiredAt})...); err != nil {
+				return err
+			}
+			found = append(found, row)
+		}
+		return rows.Err()
+	})
+	return found, err
+}
+
+// RecordLogin sets a user's last_login (text, see Timestamp). It is not audited: the sign-in is.
+func (t *Tables) RecordLogin(ctx context.Context, user UserID, at string) error {
+	return t.at.change(ctx, func(tx *Tx) error {
+		n, err := tx.exec(ctx, "record the login", "user_record_login", storable(string(user)), at)
+		if err == nil && n == 0 {
+			err = fmt.Errorf("user: %w", ErrNotFound)
+		}
+		return err
+	})
+}
+
+// BlockUser sets the user's row of sys_user_blocks and ends all sessions, audited. Blocking twice changes nothing.
+// ErrNotFound without such a user.
+func (t *Tables) BlockUser(ctx context.Context, user UserID, reason string) error {
+	return t.at.change(ctx, func(tx *Tx) error {
+		if err := tx.mustExist(ctx, "user", "count_user_id", string(user)); err != nil {
+			return err
+		}
+		n, err := tx.exec(ctx, "block user", "user_block", string(user), clean(reason), tx.h.now())
+		if err != nil {
+			return err
+		}
+		if _, err := tx.Sessions.DeleteByUser(ctx, user); err != nil || n == 0 {
+			return err
+		}
+		return tx.Audit(ctx, "user.blocked", string(user), map[string]any{"reason": reason})
+	})
+}
+
+func (tx *Tx) mustExist(ctx context.Context, noun, counter, id string) error {
+	n, err := tx.count(ctx, "look for the "+noun, counter, storable(id))
+	if err == nil && n == 0 {
+		err = fmt.Errorf("%s: %w", noun, ErrNotFound)
+	}
+	return err
+}
+
+// UnblockUser lifts a block, audited; ErrNotFound if there is none.
+func (t *Tables) UnblockUser(ctx context.Context, user UserID) error {
+	return t.lift(ctx, "user.unblocked", "user_unblock", string(user))
+}
+
+// PauseTenant sets the operator's lock of the tenant, audited. Pausing twice changes nothing. ErrNotFound without such
+// a tenant.
+func (t *Tables) PauseTenant(ctx context.Context, tenant TenantID, reason string) error {
+	return t.at.change(ctx, func(tx *Tx) error {
+		if err := tx.mustExist(ctx, "tenant", "count_tenant_id", string(tenant)); err != nil {
+			return err
+		}
+		n, err := tx.exec(ctx, "pause tenant", "tenant_pause", string(tenant), clean(reason), tx.h.now())
+		if err != nil || n == 0 {
+			return err
+		}
+		return tx.Audit(ctx, "tenant.paused", string(tenant), map[string]any{"reason": reason})
+	})
+}
+
+// UnpauseTenant removes the operator's lock, audited; ErrNotFound if there is none. Locks of others stand.
+func (t *Tables) UnpauseTenant(ctx context.Context, tenant TenantID) error {
+	return t.lift(ctx, "tenant.unpaused", "tenant_unpause", string(tenant))
+}
+
+func (t *Tables) lift(ctx context.Context, event, name, id string) error {
+	return t.at.change(ctx, func(tx *Tx) error {
+		n, err := tx.exec(ctx, event, name, storable(id))
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			return fmt.Errorf("%s: %w", event, ErrNotFound)
+		}
+		return tx.Audit(ctx, event, id, nil)
+	})
+}

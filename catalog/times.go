@@ -3,8 +3,9 @@ package catalog
 import (
 	"crypto/rand"
 	"encoding/hex"
-	"errors"
 	"time"
+
+	"github.com/tenantgate/tenantgate/internal/pytime"
 )
 
 // GenID returns a new identifier: 128 random bits as 32 lower-case hex characters, as fh-saas's gen_id().
@@ -24,11 +25,6 @@ func Timestamp(t time.Time) string {
 	return t.Format("2006-01-02T15:04:05.000000")
 }
 
-// ParseTimestamp reads what Python 3.11's datetime.fromisoformat reads. Without a zone the time is UTC.
-func ParseTimestamp(s string) (time.Time, error) {
-	t, err := time.Parse("2006-01-02T15:04:05.999999", s)
-	if err != nil {
-		return time.Time{}, errors.New("not an ISO 8601 timestamp")
-	}
-	return t, nil
-}
+// ParseTimestamp reads every form that Python 3.11's datetime.fromisoformat reads. A zone suffix counts; without one
+// the time is UTC. The error does not repeat the text.
+func ParseTimestamp(s string) (time.Time, error) { return pytime.Parse(s) }

@@ -1,0 +1,318 @@
+package catalog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"strconv"
+	"strings"
+)
+
+// Tables are the models and reads, of a HostDatabase (each write a transaction of its own) or of a Tx.
+type Tables struct {
+	GlobalUsers   Table[UserID, GlobalUser]
+	Tenants       Table[TenantID, TenantCatalog]
+	Memberships   Table[MembershipID, Membership]
+	Subscriptions Table[SubscriptionID, Subscription]
+	PricingPlans  Table[PlanID, PricingPlan]
+	AuditLogs     Table[AuditID, HostAuditLog]
+	Jobs          Table[JobID, SystemJob]
+	WebhookEvents Table[WebhookEventID, StripeWebhookEvent]
+	Domains       Table[DomainName, Domain]
+	Sessions      Sessions
+	Keys          Keys
+
+	at access
+}
+
+func newTables(at access) Tables {
+	engine := at.host().engine
+	return Tables{
+		GlobalUsers:   newTable(at, engine, userModel()),
+		Tenants:       newTable(at, engine, tenantModel()),
+		Memberships:   newTable(at, engine, membershipModel()),
+		Subscriptions: newTable(at, engine, subscriptionModel()),
+		PricingPlans:  newTable(at, engine, planModel()),
+		AuditLogs:     newTable(at, engine, auditModel()),
+		Jobs:          newTable(at, engine, jobModel()),
+		WebhookEvents: newTable(at, engine, webhookModel()),
+		Domains:       newTable(at, engine, domainModel()),
+		Sessions:      Sessions{at},
+		Keys:          Keys{at},
+		at:            at,
+	}
+}
+
+// model says how a Go type and a table fit together.
+type model[ID ~string, T any] struct {
+	table   string
+	noun    string   // in audit events: tenant.created
+	columns []string // the key first
+	fields  func(*T) []any
+	// fill sets fh-saas's Python-side defaults where a field is nil.
+	fill func(*T)
+	// check keeps the rules of a write; old is nil for an insert. It may lock.
+	check func(ctx context.Context, tx *Tx, old, row *T) error
+	// hidden columns never show in an audit row's details.
+	hidden []string
+	// quiet columns change without an audit row.
+	quiet []string
+}
+
+func userModel() model[UserID, GlobalUser] {
+	return model[UserID, GlobalUser]{
+		table: "core_users", noun: "user",
+		columns: []string{"id", "email", "oauth_id", "password_hash", "stripe_cust_id", "is_sys_admin", "created_at", "last_login"},
+		fields:  userFields,
+		fill:    func(u *GlobalUser) { orDefault(&u.IsSysAdmin, false) },
+		check:   checkUser,
+		hidden:  []string{"password_hash"},
+		quiet:   []string{"last_login"},
+	}
+}
+
+func userFields(u *GlobalUser) []any {
+	return []any{&u.ID, &u.Email, &u.OAuthID, &u.PasswordHash, &u.StripeCustID, &u.IsSysAdmin, &u.CreatedAt, &u.LastLogin}
+}
+
+func tenantModel() model[TenantID, TenantCatalog] {
+	return model[TenantID, TenantCatalog]{
+		table: "core_tenants", noun: "tenant",
+		columns: []string{"id", "name", "db_url", "is_active", "plan_tier", "created_at"},
+		fields:  tenantFields,
+		fill: func(t *TenantCatalog) {
+			orDefault(&t.IsActive, true)
+			orDefault(&t.PlanTier, "free")
+		},
+		check: checkTenant,
+	}
+}
+
+func tenantFields(t *TenantCatalog) []any {
+	return []any{&t.ID, &t.Name, &t.DBURL, &t.IsActive, &t.PlanTier, &t.CreatedAt}
+}
+
+func membershipModel() model[MembershipID, Membership] {
+	return model[MembershipID, Membership]{
+		table: "core_memberships", noun: "membership",
+		columns: []string{"id", "user_id", "tenant_id", "profile_id", "meta_attributes", "role", "is_active", "created_at"},
+		fields:  membershipFields,
+		fill: func(m *Membership) {
+			orDefault(&m.Role, "member")
+			orDefault(&m.IsActive, true)
+		},
+		check: checkMembership,
+	}
+}
+
+func membershipFields(m *Membership) []any {
+	return []any{&m.ID, &m.UserID, &m.TenantID, &m.ProfileID, &m.MetaAttributes, &m.Role, &m.IsActive, &m.CreatedAt}
+}
+
+func subscriptionModel() model[SubscriptionID, Subscription] {
+	return model[SubscriptionID, Subscription]{
+		table: "core_subscriptions", noun: "subscription",
+		columns: []string{
+			"id", "tenant_id", "stripe_sub_id", "stripe_cust_id", "plan_tier", "status", "current_period_end",
+			"cancel_at_period_end", "payment_type", "amount_cents", "product_name", "trial_end", "created_at",
+		},
+		fields: subscriptionFields,
+		fill: func(s *Subscription) {
+			orDefault(&s.CancelAtPeriodEnd, false)
+			orDefault(&s.PaymentType, "subscription")
+		},
+	}
+}
+
+func subscriptionFields(s *Subscription) []any {
+	return []any{
+		&s.ID, &s.TenantID, &s.StripeSubID, &s.StripeCustID, &s.PlanTier, &s.Status, &s.CurrentPeriodEnd,
+		&s.CancelAtPeriodEnd, &s.PaymentType, &s.AmountCents, &s.ProductName, &s.TrialEnd, &s.CreatedAt,
+	}
+}
+
+func planModel() model[PlanID, PricingPlan] {
+	return model[PlanID, PricingPlan]{
+		table: "core_pricing_plans", noun: "plan",
+		columns: []string{
+			"id", "name", "description", "stripe_price_monthly", "stripe_price_yearly", "amount_monthly", "amount_yearly",
+			"currency", "trial_days", "features", "tier_level", "is_active", "sort_order", "created_at",
+		},
+		fields: planFields,
+		fill: func(p *PricingPlan) {
+			orDefault(&p.Currency, "usd")
+			orDefault(&p.TrialDays, 30)
+			orDefault(&p.TierLevel, 1)
+			orDefault(&p.IsActive, true)
+			orDefault(&p.SortOrder, 0)
+		},
+	}
+}
+
+func planFields(p *PricingPlan) []any {
+	return []any{
+		&p.ID, &p.Name, &p.Description, &p.StripePriceMonthly, &p.StripePriceYearly, &p.AmountMonthly, &p.AmountYearly,
+		&p.Currency, &p.TrialDays, &p.Features, &p.TierLevel, &p.IsActive, &p.SortOrder, &p.CreatedAt,
+	}
+}
+
+func auditModel() model[AuditID, HostAuditLog] {
+	return model[AuditID, HostAuditLog]{
+		table: "sys_audit_logs", noun: "audit_log",
+		columns: []string{"id", "actor_user_id", "event_type", "target_id", "details", "ip_address", "created_at"},
+		fields: func(a *HostAuditLog) []any {
+			return []any{&a.ID, &a.ActorUserID, &a.EventType, &a.TargetID, &a.Details, &a.IPAddress, &a.CreatedAt}
+		},
+	}
+}
+
+// jobModel hides payload and error_log from audit rows: they are another program's text and may hold anything.
+func jobModel() model[JobID, SystemJob] {
+	return model[JobID, SystemJob]{
+		table: "sys_jobs", noun: "job",
+		columns: []string{"id", "job_type", "status", "payload", "error_log", "created_at", "completed_at"},
+		fields: func(j *SystemJob) []any {
+			return []any{&j.ID, &j.JobType, &j.Status, &j.Payload, &j.ErrorLog, &j.CreatedAt, &j.CompletedAt}
+		},
+		hidden: []string{"payload", "error_log"},
+	}
+}
+
+func webhookModel() model[WebhookEventID, StripeWebhookEvent] {
+	return model[WebhookEventID, StripeWebhookEvent]{
+		table: "core_stripe_webhook_events", noun: "webhook_event",
+		columns: []string{"id", "event_id", "event_type", "status", "payload_json", "created_at"},
+		fields: func(e *StripeWebhookEvent) []any {
+			return []any{&e.ID, &e.EventID, &e.EventType, &e.Status, &e.PayloadJSON, &e.CreatedAt}
+		},
+		hidden: []string{"payload_json"},
+	}
+}
+
+func domainModel() model[DomainName, Domain] {
+	return model[DomainName, Domain]{
+		table: ownSchema + ".core_tenant_domains", noun: "domain",
+		columns: []string{"host", "tenant_id", "kind", "verified", "created_at"},
+		fields: func(d *Domain) []any {
+			return []any{&d.Host, &d.TenantID, &d.Kind, &d.Verified, &d.CreatedAt}
+		},
+		fill: func(d *Domain) {
+			if d.Kind == "slug" {
+				d.Verified = true // nobody else can own it
+			}
+		},
+		check: checkDomain,
+	}
+}
+
+func orDefault[V any](field **V, v V) {
+	if *field == nil {
+		*field = &v
+	}
+}
+
+// checkUser keeps oauth_id unique also where existing doubles forbid the unique index.
+func checkUser(ctx context.Context, tx *Tx, old, row *GlobalUser) error {
+	if row.OAuthID == nil || *row.OAuthID == "" || (old != nil && old.OAuthID != nil && *old.OAuthID == *row.OAuthID) {
+		return nil
+	}
+	if err := tx.lock(ctx, "oauth_id/"+*row.OAuthID); err != nil {
+		return err
+	}
+	n, err := tx.count(ctx, "look for the subject", "count_subject", *row.OAuthID, string(row.ID))
+	if err == nil && n > 0 {
+		err = fmt.Errorf("%w: another user has that oauth_id", ErrConflict)
+	}
+	return err
+}
+
+// namesLock serialises the writes that could make a tenant's id and a slug the same.
+const namesLock = "names"
+
+func checkTenant(ctx context.Context, tx *Tx, old, row *TenantCatalog) error {
+	if old != nil {
+		return nil // an id never changes
+	}
+	if err := tx.lock(ctx, namesLock); err != nil {
+		return err
+	}
+	n, err := tx.count(ctx, "look for the slug", "count_slug", string(row.ID))
+	if err == nil && n > 0 {
+		err = fmt.Errorf("%w: a slug has the name of that tenant id: choose another id", ErrConflict)
+	}
+	return err
+}
+
+// membershipLocks is how many locks pairs of user and tenant share: an import locks each of them at most once.
+const membershipLocks = 256
+
+func checkMembership(ctx context.Context, tx *Tx, _, row *Membership) error {
+	if row.UserID == "" || row.TenantID == "" {
+		return errors.New("a membership needs user_id and tenant_id")
+	}
+	if row.IsActive == nil || !*row.IsActive {
+		return nil
+	}
+	sum := fnv.New32a()
+	_, _ = sum.Write([]byte(string(row.UserID) + "\x00" + string(row.TenantID))) // a hash never fails
+	if err := tx.lock(ctx, "membership/"+strconv.Itoa(int(sum.Sum32()%membershipLocks))); err != nil {
+		return err
+	}
+	n, err := tx.count(ctx, "look for the membership", "count_active_memberships",
+		string(row.UserID), string(row.TenantID), string(row.ID))
+	if err == nil && n > 0 {
+		err = fmt.Errorf("%w: the user has an active membership of that tenant already", ErrConflict)
+	}
+	return err
+}
+
+func checkDomain(ctx context.Context, tx *Tx, old, row *Domain) error {
+	if err := checkDomainName(row); err != nil {
+		return err
+	}
+	if row.Kind == "slug" && (old == nil || old.Kind != "slug") {
+		if err := tx.lock(ctx, namesLock); err != nil {
+			return err
+		}
+		n, err := tx.count(ctx, "look for the tenant id", "count_tenant_id", string(row.Host))
+		if err != nil {
+			return err
+		}
+		if n > 0 {
+			return fmt.Errorf("%w: a tenant's id is that slug: choose another", ErrConflict)
+		}
+	}
+	n, err := tx.count(ctx, "look for the tenant", "count_tenant_id", string(row.TenantID))
+	if err == nil && n == 0 {
+		err = fmt.Errorf("domain's tenant: %w", ErrNotFound)
+	}
+	return err
+}
+
+// checkDomainName takes a slug of one label, or a host of several, in lower-case ASCII (RFC 1123 labels, and _ in
+// slugs, which fh-saas's tenant ids use too).
+func checkDomainName(d *Domain) error {
+	labels := strings.Split(string(d.Host), ".")
+	switch {
+	case d.Kind != "slug" && d.Kind != "host":
+		return errors.New("a domain's kind is slug or host")
+	case d.Kind == "slug" && len(labels) != 1:
+		return errors.New("a slug has no dot: use kind host for a custom domain")
+	case d.Kind == "host" && len(labels) < 2:
+		return errors.New("a custom host has a dot: use kind slug for a name below base_domain")
+	case len(d.Host) > 253:
+		return errors.New("a host has at most 253 characters")
+	}
+	for _, label := range labels {
+		if label == "" || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-' {
+			return errors.New("each label of a host has 1 to 63 characters and neither begins nor ends with -")
+		}
+		for _, c := range []byte(label) {
+			if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' && (c != '_' || d.Kind != "slug") {
+				return errors.New("a host is lower-case letters, digits and -, international names in their xn-- form")
+			}
+		}
+	}
+	return nil
+}

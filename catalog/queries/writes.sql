@@ -1,0 +1,83 @@
+-- Writes and reads of our own tables, and the rules that writes of the eight keep.
+
+-- name: session_insert
+INSERT INTO tenantgate.sys_sessions
+	(id, user_id, tenant_id, host, provider, subject, sid, mac, id_token, created_at, expires_at, last_seen)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+ON CONFLICT DO NOTHING
+
+-- name: session_delete
+DELETE FROM tenantgate.sys_sessions WHERE id = $1
+
+-- name: session_delete_by_user
+DELETE FROM tenantgate.sys_sessions WHERE user_id = $1
+
+-- name: session_delete_expired
+DELETE FROM tenantgate.sys_sessions WHERE expires_at COLLATE "C" <= $1
+
+-- name: session_touch
+-- last_seen never goes back: two replicas may write in either order.
+UPDATE tenantgate.sys_sessions
+SET last_seen = CASE WHEN coalesce(last_seen, '') COLLATE "C" < $2 THEN $2 ELSE last_seen END
+WHERE id = $1
+
+-- name: session_set_tenant
+UPDATE tenantgate.sys_sessions SET tenant_id = $2 WHERE id = $1
+
+-- name: session_list
+SELECT id, user_id, tenant_id, host, provider, subject, sid, mac, id_token, created_at, expires_at, last_seen
+FROM tenantgate.sys_sessions
+WHERE user_id = $1
+ORDER BY created_at COLLATE "C" DESC, id COLLATE "C" DESC
+LIMIT 1000
+
+-- name: key_list
+SELECT id, purpose, sealed, created_at, retired_at
+FROM tenantgate.sys_keys
+WHERE purpose = $1
+ORDER BY created_at COLLATE "C" DESC, id COLLATE "C" DESC
+LIMIT 1000
+
+-- name: key_insert
+INSERT INTO tenantgate.sys_keys (id, purpose, sealed, created_at) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING
+
+-- name: user_record_login
+UPDATE core_users SET last_login = $2 WHERE id = $1
+
+-- name: user_block
+INSERT INTO tenantgate.sys_user_blocks (user_id, reason, created_at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING
+
+-- name: user_unblock
+DELETE FROM tenantgate.sys_user_blocks WHERE user_id = $1
+
+-- name: tenant_pause
+INSERT INTO tenantgate.sys_tenant_locks (tenant_id, holder, reason, created_at)
+VALUES ($1, 'operator', $2, $3)
+ON CONFLICT DO NOTHING
+
+-- name: tenant_unpause
+DELETE FROM tenantgate.sys_tenant_locks WHERE tenant_id = $1 AND holder = 'operator'
+
+-- name: lock
+-- An advisory lock to the transaction's end; SQLite has one writer and needs none.
+SELECT pg_advisory_xact_lock(hashtextextended($1, 8387500981466145))
+
+-- name: count_user_id
+SELECT count(*) FROM core_users WHERE id = $1
+
+-- name: count_tenant_id
+SELECT count(*) FROM core_tenants WHERE id = $1
+
+-- name: count_slug
+SELECT count(*) FROM tenantgate.core_tenant_domains WHERE host = $1 AND kind = 'slug'
+
+-- name: count_subject
+-- users other than $2 with oauth_id $1
+SELECT count(*) FROM core_users WHERE oauth_id = $1 AND id <> $2
+
+-- name: count_active_memberships
+-- active memberships of $1 in $2 other than $3
+SELECT count(*) FROM core_memberships WHERE user_id = $1 AND tenant_id = $2 AND is_active AND id <> $3
+
+-- name: ping
+SELECT 1
