@@ -113,13 +113,13 @@ type CacheConfig struct {
 
 // LimitsConfig bounds requests.
 type LimitsConfig struct {
-	// HeaderBytes; 0: 32KiB.
+	// HeaderBytes; 0: 32KiB, negative: unlimited.
 	HeaderBytes Bytes `yaml:"header_bytes"`
 	// BodyBytes; 0: unlimited.
 	BodyBytes Bytes `yaml:"body_bytes"`
-	// ReadHeaderTimeout; 0: 10s.
+	// ReadHeaderTimeout; 0: 10s, negative: unlimited.
 	ReadHeaderTimeout time.Duration `yaml:"read_header_timeout"`
-	// IdleTimeout of kept-alive connections; 0: 120s.
+	// IdleTimeout of kept-alive connections; 0: 120s, negative: unlimited.
 	IdleTimeout time.Duration `yaml:"idle_timeout"`
 }
 

@@ -93,7 +93,7 @@ func labelOK(label string) bool {
 	if !strings.HasPrefix(label, "xn--") {
 		return true
 	}
-	decoded, err := idna.Punycode.ToUnicode(label)
+	decoded, err := idna.Lookup.ToUnicode(label)
 	if err != nil || decoded == label {
 		return false
 	}

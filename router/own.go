@@ -1,6 +1,7 @@
 package router
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
 	"net/url"
@@ -201,7 +202,7 @@ func (g *Gate) tenants(w http.ResponseWriter, r *http.Request, x *exchange) {
 		g.choose(w, r, x)
 		return
 	}
-	to, err := g.localReturn(r.URL.Query().Get("return_to"))
+	to, err := g.localReturn(x.ctx, r.URL.Query().Get("return_to"))
 	if err != nil {
 		g.refuse(w, x, denyFor(BadReturnTo, err))
 		return
@@ -287,11 +288,11 @@ func (g *Gate) tenantURL(id catalog.TenantID, to string) string {
 }
 
 // localReturn checks a return_to of the picker: a local path, not below a tenant's prefix.
-func (g *Gate) localReturn(raw string) (string, error) {
+func (g *Gate) localReturn(ctx context.Context, raw string) (string, error) {
 	if raw == "" {
 		return "/", nil
 	}
-	to, err := g.auth.ReturnTo(raw)
+	to, err := g.auth.ReturnTo(ctx, raw)
 	if err != nil {
 		return "", err
 	}
@@ -314,7 +315,7 @@ func (g *Gate) choose(w http.ResponseWriter, r *http.Request, x *exchange) {
 		g.refuse(w, x, denyFor(BadRequest, err))
 		return
 	}
-	to, err := g.localReturn(r.PostForm.Get("return_to"))
+	to, err := g.localReturn(x.ctx, r.PostForm.Get("return_to"))
 	if err != nil {
 		g.refuse(w, x, denyFor(BadReturnTo, err))
 		return

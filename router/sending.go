@@ -129,7 +129,14 @@ func (g *Gate) assertion(x *exchange) (string, error) {
 		return token, nil
 	}
 	token, _, err := g.assertions.Get(x.ctx, key, func(context.Context) (string, bool, error) {
-		token, err := g.auth.Assert(g.assertionInput(&key))
+		in := auth.AssertionInput{
+			Audience: key.audience, User: key.user, Email: key.email, Tenant: key.tenant, Role: key.role,
+			Profile: key.profile, Plan: key.plan, Subscription: key.status, Lifetime: g.assertionLifetime,
+		}
+		if v.Grant != nil && g.withURI {
+			in.DBURI = v.Grant.uri
+		}
+		token, err := g.auth.Assert(in)
 		return token, true, err
 	})
 	return token, err
