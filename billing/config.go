@@ -1,6 +1,10 @@
 package billing
 
-import "time"
+import (
+	"time"
+
+	"github.com/tenantgate/tenantgate/internal/secret"
+)
 
 // Config says when a tenant counts as paying.
 type Config struct {
@@ -20,8 +24,11 @@ type Config struct {
 
 // StripeConfig is billing.stripe.
 type StripeConfig struct {
-	WebhookSecretFile string `yaml:"webhook_secret_file"`
-	APIKeyFile        string `yaml:"api_key_file"`
-	APIURL            string `yaml:"api_url"`
-	TrustMetadata     bool   `yaml:"trust_metadata"`
+	// WebhookSecret holds the endpoint's secrets, one a line, each accepted.
+	WebhookSecret     secret.Text `yaml:"webhook_secret"`
+	WebhookSecretFile string      `yaml:"webhook_secret_file"`
+	APIKey            secret.Text `yaml:"api_key"`
+	APIKeyFile        string      `yaml:"api_key_file"`
+	APIURL            string      `yaml:"api_url"`
+	TrustMetadata     bool        `yaml:"trust_metadata"`
 }

@@ -124,6 +124,8 @@ type Sub struct {
 	Counts      bool   // payment_type is subscription
 	PeriodEnd   time.Time
 	PeriodEndOK bool // current_period_end could be read
+	Ends        time.Time
+	EndsOK      bool // what DaysLeft counts to is known: a trial's trial_end if it has one, else current_period_end
 }
 
 // Parse reads a row; nil is no row.
@@ -137,10 +139,18 @@ func Parse(row *catalog.Subscription) Sub {
 		Plan:   text(row.PlanTier),
 		Counts: text(row.PaymentType) == paymentSubscription,
 	}
-	if end, err := pytime.Parse(text(row.CurrentPeriodEnd)); err == nil {
-		s.PeriodEnd, s.PeriodEndOK = end, true
+	s.PeriodEnd, s.PeriodEndOK = moment(row.CurrentPeriodEnd)
+	s.Ends, s.EndsOK = s.PeriodEnd, s.PeriodEndOK
+	if s.Status == statusTrialing && text(row.TrialEnd) != "" {
+		s.Ends, s.EndsOK = moment(row.TrialEnd)
 	}
 	return s
+}
+
+// moment reads a timestamp column; ok false: it is NULL or cannot be read.
+func moment(column *string) (t time.Time, ok bool) {
+	t, err := pytime.Parse(text(column))
+	return t, err == nil
 }
 
 // Entitled reports whether sub pays at now. Active and trialing do; past_due does while now is before the period's end
@@ -167,6 +177,30 @@ func (r Rules) Until(now time.Time, sub *Sub) (until time.Time, ok bool) {
 		return time.Time{}, false
 	}
 	return r.graceEnd(sub)
+}
+
+// InGrace reports whether sub is entitled by the grace period's rule: the payment is late.
+func (r Rules) InGrace(now time.Time, sub *Sub) bool {
+	return r.Entitled(now, sub) && sub.Status == statusPastDue
+}
+
+// DaysLeft counts the whole days, floored, from now to the end of an entitled subscription's trial or period; it is
+// negative after it. ok false: not entitled, or no end is known. It is told to people and decides nothing.
+func (r Rules) DaysLeft(now time.Time, sub *Sub) (days int, ok bool) {
+	if !r.Entitled(now, sub) || !sub.EndsOK {
+		return 0, false
+	}
+	const day = 24 * 60 * 60
+	// Whole seconds, because a Duration holds no more than 292 years.
+	seconds := sub.Ends.Unix() - now.Unix()
+	if sub.Ends.Nanosecond() < now.Nanosecond() {
+		seconds--
+	}
+	days = int(seconds / day)
+	if seconds < 0 && seconds%day != 0 {
+		days--
+	}
+	return days, true
 }
 
 // graceEnd is the first moment without grace. A sum that Python's datetime could not hold is none, as in fh-saas.

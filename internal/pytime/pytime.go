@@ -25,6 +25,7 @@ func Max() time.Time { return time.Date(maxYear, time.December, 31, 23, 59, 59, 
 // Parse reads a date, or a date and a time with any one character between them, in ISO 8601's basic or extended form,
 // calendar (2026-06-01) or week date (2026-W23-1). The time may lack seconds or minutes; digits of the fraction beyond
 // microseconds are dropped. A zone is Z or an offset of less than 24 h; without one the time is UTC. The result is in UTC.
+// Python overlooks junk between a time and its zone and behind a NUL; such texts are refused here.
 func Parse(s string) (time.Time, error) {
 	if len(s) < len("YYYYWww") {
 		return time.Time{}, ErrSyntax
