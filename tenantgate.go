@@ -21,6 +21,7 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -71,7 +72,8 @@ func Open(ctx context.Context, cfg *config.Config) (*Gate, error) {
 
 // OpenWith is Open with options.
 func OpenWith(ctx context.Context, cfg *config.Config, opts Options) (*Gate, error) {
-	if err := cfg.Validate(); err != nil {
+	cfg, err := complete(cfg)
+	if err != nil {
 		return nil, err
 	}
 	if opts.LogWriter == nil {
@@ -91,6 +93,18 @@ func OpenWith(ctx context.Context, cfg *config.Config, opts Options) (*Gate, err
 	return g, nil
 }
 
+// complete returns cfg with the files of secrets read and the defaults filled in, checked. The caller's cfg stays as it
+// is, so that reading again sees what the files hold by then.
+func complete(cfg *config.Config) (*config.Config, error) {
+	c := *cfg
+	c.Identity.Providers = slices.Clone(cfg.Identity.Providers)
+	if err := c.ReadSecrets(nil); err != nil {
+		return nil, err
+	}
+	c.Defaults()
+	return &c, c.Validate()
+}
+
 func (g *Gate) open(ctx context.Context, cfg *config.Config) error {
 	db := cfg.HostDatabase
 	if db.URL.IsZero() {
@@ -99,6 +113,9 @@ func (g *Gate) open(ctx context.Context, cfg *config.Config) error {
 			return fmt.Errorf("host_database.url is not set: %w", err)
 		}
 		db.URL = fromEnv
+	}
+	for _, s := range cfg.Secrets() {
+		g.telemetry.Redact(s.Reveal())
 	}
 	g.telemetry.Redact(db.URL.Reveal())
 	host, err := catalog.New(ctx, db)
@@ -224,7 +241,8 @@ func prefixes(cidrs []string) ([]netip.Prefix, error) {
 func (g *Gate) Reload(ctx context.Context, cfg *config.Config) error {
 	g.reload.Lock()
 	defer g.reload.Unlock()
-	if err := cfg.Validate(); err != nil {
+	cfg, err := complete(cfg)
+	if err != nil {
 		return err
 	}
 	if err := g.needsRestart(cfg); err != nil {
@@ -327,9 +345,20 @@ func (g *Gate) state() admin.State {
 	n := g.acquire()
 	defer n.release()
 	for _, p := range n.auth.Providers() {
-		s.Providers = append(s.Providers, admin.Provider{Name: p.Name, Status: p.Status})
+		s.Providers = append(s.Providers, admin.Provider{Name: p.Name, Status: providerStatus(p)})
 	}
 	return s
+}
+
+// providerStatus is the word for how a provider was last met.
+func providerStatus(p auth.ProviderState) string {
+	switch {
+	case p.Err != nil:
+		return "down"
+	case p.Reached.IsZero():
+		return "unknown"
+	}
+	return "up"
 }
 
 func heartbeat(cfg *config.Config) time.Duration {
