@@ -85,7 +85,7 @@ func safe(op string, err error) error {
 		}
 	}
 	f := &fault{op: op}
-	f.kind, f.why = diagnose(err)
+	f.why, f.kind = diagnose(err)
 	switch {
 	case errors.Is(err, context.Canceled):
 		f.kind, f.why, f.ctx = nil, "canceled", context.Canceled
@@ -95,7 +95,7 @@ func safe(op string, err error) error {
 	return f
 }
 
-func diagnose(err error) (kind error, why string) {
+func diagnose(err error) (why string, kind error) {
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return diagnosePostgres(pg)
 	}
@@ -104,86 +104,86 @@ func diagnose(err error) (kind error, why string) {
 	}
 	switch {
 	case errors.Is(err, errRecovery):
-		return ErrUnavailable, "the server is in recovery: the URL must lead to the primary"
+		return "the server is in recovery: the URL must lead to the primary", ErrUnavailable
 	case errors.Is(err, errReadOnly):
-		return ErrUnavailable, "the server is read-only: the URL must lead to the primary"
+		return "the server is read-only: the URL must lead to the primary", ErrUnavailable
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return ErrUnavailable, "connection refused: is the server running at that host and port?"
+		return "connection refused: is the server running at that host and port?", ErrUnavailable
 	case errors.Is(err, fs.ErrNotExist):
-		return ErrUnavailable, "no such file or directory"
+		return "no such file or directory", ErrUnavailable
 	case errors.Is(err, fs.ErrPermission):
-		return ErrUnavailable, "permission denied by the file system"
+		return "permission denied by the file system", ErrUnavailable
 	case errors.Is(err, errTooManyRows):
-		return nil, "more rows than any answer can have: remove doubled memberships"
+		return "more rows than any answer can have: remove doubled memberships", nil
 	case errors.Is(err, sql.ErrTxDone):
-		return nil, "the transaction is over"
+		return "the transaction is over", nil
 	}
 	if dns, ok := errors.AsType[*net.DNSError](err); ok {
 		if dns.IsNotFound {
-			return ErrUnavailable, "host name not found: check the URL"
+			return "host name not found: check the URL", ErrUnavailable
 		}
-		return ErrUnavailable, "host name could not be looked up"
+		return "host name could not be looked up", ErrUnavailable
 	}
 	if connectionBroken(err) {
-		return ErrUnavailable, "connection lost"
+		return "connection lost", ErrUnavailable
 	}
 	if _, ok := errors.AsType[*pgconn.ConnectError](err); ok {
-		return ErrUnavailable, "no connection: check host, port and sslmode of the URL"
+		return "no connection: check host, port and sslmode of the URL", ErrUnavailable
 	}
-	return nil, fmt.Sprintf("unexpected error (%T)", err)
+	return fmt.Sprintf("unexpected error (%T)", err), nil
 }
 
 // diagnosePostgres goes by SQLSTATE (PostgreSQL documentation, appendix A). Constraint names are ours or fh-saas's,
 // not data.
-func diagnosePostgres(pg *pgconn.PgError) (kind error, why string) {
+func diagnosePostgres(pg *pgconn.PgError) (why string, kind error) {
 	why = "SQLSTATE " + pg.Code
 	if pg.ConstraintName != "" {
 		why += " (" + pg.ConstraintName + ")"
 	}
 	switch pg.Code {
 	case "28P01", "28000":
-		return ErrUnavailable, "user or password rejected by the server"
+		return "user or password rejected by the server", ErrUnavailable
 	case "3D000":
-		return ErrUnavailable, "the server has no such database"
+		return "the server has no such database", ErrUnavailable
 	case "42501":
-		return nil, "permission denied by the server: grant it to the role of the URL"
+		return "permission denied by the server: grant it to the role of the URL", nil
 	case "25006":
-		return ErrUnavailable, "the server is read-only: the URL must lead to the primary"
+		return "the server is read-only: the URL must lead to the primary", ErrUnavailable
 	case "42P01", "42703", "3F000", "42883":
-		return ErrSchema, why + ": run `tenantgate migrate`"
+		return why + ": run `tenantgate migrate`", ErrSchema
 	case "40001", "40P01", "55P03", "57014":
-		return ErrUnavailable, why
+		return why, ErrUnavailable
 	}
 	switch pg.Code[:min(2, len(pg.Code))] {
 	case "08", "53", "57", "58":
-		return ErrUnavailable, why
+		return why, ErrUnavailable
 	case "23":
-		return ErrConflict, why
+		return why, ErrConflict
 	}
-	return nil, why
+	return why, nil
 }
 
-func diagnoseSQLite(e *sqlite.Error) (kind error, why string) {
+func diagnoseSQLite(e *sqlite.Error) (why string, kind error) {
 	why = fmt.Sprintf("SQLite result code %d", e.Code())
 	switch e.Code() & 0xff {
 	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED:
-		return ErrUnavailable, "another program keeps the database file locked"
+		return "another program keeps the database file locked", ErrUnavailable
 	case sqlite3.SQLITE_CONSTRAINT:
-		return ErrConflict, why
+		return why, ErrConflict
 	case sqlite3.SQLITE_CANTOPEN:
-		return ErrUnavailable, "the database file cannot be opened"
+		return "the database file cannot be opened", ErrUnavailable
 	case sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT:
-		return ErrUnavailable, "the file is no SQLite database, or a damaged one"
+		return "the file is no SQLite database, or a damaged one", ErrUnavailable
 	case sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM:
-		return ErrUnavailable, "the database file cannot be written to"
+		return "the database file cannot be written to", ErrUnavailable
 	case sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_INTERRUPT:
-		return ErrUnavailable, why
+		return why, ErrUnavailable
 	case sqlite3.SQLITE_ERROR:
 		if strings.Contains(e.Error(), "no such table") || strings.Contains(e.Error(), "no such column") {
-			return ErrSchema, "a table or column is missing: run `tenantgate migrate`"
+			return "a table or column is missing: run `tenantgate migrate`", ErrSchema
 		}
 	}
-	return nil, why
+	return why, nil
 }
 
 // connectionBroken reports whether err says that a connection, not a statement, failed: then the same read may succeed

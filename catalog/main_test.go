@@ -1,6 +1,8 @@
 package catalog
 
 import (
+	"database/sql"
+	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -18,7 +20,7 @@ func onBothEngines(t *testing.T, test func(t *testing.T, url string)) {
 	t.Helper()
 	t.Run(EnginePostgreSQL, func(t *testing.T) {
 		t.Parallel()
-		test(t, pgtest.New(t))
+		test(t, newPostgres(t))
 	})
 	t.Run(EngineSQLite, func(t *testing.T) {
 		t.Parallel()
@@ -40,9 +42,31 @@ func openTest(t *testing.T, url string) *HostDatabase {
 	return h
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+func loadPostgres(t *testing.T, url string) {
+	t.Helper()
+	pgtest.LoadSQL(t, url, "testdata/fh_saas_host_postgres_schema.sql")
+	pgtest.LoadSQL(t, url, "testdata/fh_saas_host_postgres_data.sql")
+}
+
+func loadSQLite(t *testing.T, path, file string) {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	must(t, err)
+	db, err := sql.Open("sqlite", path)
+	must(t, err)
+	_, err = db.ExecContext(t.Context(), string(text))
+	must(t, err)
+	must(t, db.Close())
+}
+
+func newPostgres(t *testing.T) string {
+	t.Helper()
+	return pgtest.New(t)
 }

@@ -28,14 +28,14 @@ func parseURL(u DBURI) (location, error) {
 	switch dialectName {
 	case "postgresql", "postgres":
 		if !strings.HasPrefix(rest, "//") {
-			return location{}, errors.New("host database url: after postgresql: comes //user:password@host:5432/database")
+			return location{}, errors.New("host database url: write postgresql://user:password@host:5432/database")
 		}
 		return location{engine: EnginePostgreSQL, dsn: "postgresql:" + rest}, checkPostgresURL("postgresql:" + rest)
 	case "sqlite":
 		path, err := sqlitePath(rest)
 		return location{engine: EngineSQLite, path: path}, err
 	}
-	return location{}, errors.New("host database url: unknown scheme: write postgresql:// or sqlite:")
+	return location{}, errors.New("host database url: unknown scheme: write postgresql://… or sqlite:PATH")
 }
 
 // checkPostgresURL finds what can be said without pgx, whose errors repeat the URL.
