@@ -1,3 +1,9 @@
+// Package config makes one Config out of a YAML file, the environment and defaults, says what is wrong with it at which
+// line and column, prints it with secrets redacted, and watches the files for changes.
+//
+// A Config is plain data: it may be copied and read from many goroutines, and is not to be changed once in use. Load
+// reads files; Validate and Warnings do no I/O. Whatever cannot be read, is not known or contradicts itself is an error
+// that names every fault at once: a configuration is in force whole or not at all. No error repeats a value.
 package config
 
 import (
@@ -41,6 +47,8 @@ type Config struct {
 	Audit        Audit                            `yaml:"audit"`
 	Limits       router.LimitsConfig              `yaml:"limits"`
 	Telemetry    telemetry.Config                 `yaml:"telemetry"`
+
+	src *sources // nil unless loaded
 }
 
 // Listen is one address or a list of them: host:port, or unix:/path (mode 0660).

@@ -1,0 +1,166 @@
+package config
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"maps"
+	"os"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/tenantgate/tenantgate/catalog"
+)
+
+// DefaultPath is the file that Load reads where it is told of none and this one exists.
+const DefaultPath = "config.yaml"
+
+// LoadOptions says what Load reads. The zero value reads ./config.yaml, if there is one, and the process' environment.
+type LoadOptions struct {
+	// Path is the file; it must exist. Empty: DefaultPath if it exists, else the environment alone.
+	Path string
+	// Environ is a list of NAME=value. Nil: os.Environ().
+	Environ []string
+	// ReadFile reads the file and those that hold secrets. Nil: the file system, at most 1 MiB each.
+	ReadFile func(name string) ([]byte, error)
+	// Serve also demands what the proxy needs and the Go middleware does not: routes, each with an upstream.
+	Serve bool
+}
+
+// Load makes a Config of, in this order of precedence, the environment, the file and the defaults, reads the files of
+// secrets and validates all of it. The error is an *Error of every fault that was found.
+//
+// In the file, ${NAME} in a value is replaced by the environment variable's value, once, and $$ by $. Variables set
+// keys as TENANTGATE_ and the path in upper case with _; they are taken verbatim.
+func Load(ctx context.Context, opts LoadOptions) (*Config, error) {
+	if opts.Environ == nil {
+		opts.Environ = os.Environ()
+	}
+	if opts.ReadFile == nil {
+		opts.ReadFile = readFile
+	}
+	env := newEnvironment(opts.Environ)
+	var found findings
+	data, name, err := readConfig(ctx, opts)
+	if err != nil {
+		return nil, err
+	}
+	cfg := &Config{src: &sources{file: name, at: map[string]origin{}}}
+	if name != "" && !cfg.fromDocument(data, env, &found) {
+		return nil, found.err()
+	}
+	applyEnvironment(cfg, env, cfg.src, &found)
+	cfg.hostDatabaseFromEnv(env, &found)
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	cfg.readSecrets(opts.ReadFile, &found)
+	cfg.Defaults()
+	v := newValidator(cfg)
+	v.all()
+	if opts.Serve {
+		v.serve()
+	}
+	merge(&found, &v.faults)
+	if err := found.err(); err != nil {
+		return nil, err
+	}
+	return cfg, nil
+}
+
+// readConfig returns the file's content and name, both empty where there is none to read.
+func readConfig(ctx context.Context, opts LoadOptions) ([]byte, string, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, "", err
+	}
+	name := opts.Path
+	if name == "" {
+		name = DefaultPath
+	}
+	data, err := opts.ReadFile(name)
+	switch {
+	case err == nil:
+		return data, name, nil
+	case opts.Path == "" && errors.Is(err, fs.ErrNotExist):
+		return nil, "", nil
+	}
+	return nil, "", &Error{Faults: []Fault{{File: name, Message: "cannot be read: " + reason(err)}}}
+}
+
+// fromDocument fills c from YAML. It returns false where the document cannot be read at all.
+func (c *Config) fromDocument(data []byte, env environment, found *findings) bool {
+	root := schema()
+	d := &decoder{src: c.src, list: found, root: root}
+	doc := readDocument(data, env.lookup, d.report)
+	if doc == nil {
+		return len(found.list) == 0
+	}
+	d.decode(root, doc, reflect.ValueOf(c).Elem(), "")
+	return true
+}
+
+// hostDatabaseFromEnv takes fh-saas' own DB_* variables where nothing else names the host database.
+func (c *Config) hostDatabaseFromEnv(env environment, found *findings) {
+	db := &c.HostDatabase
+	if !db.URL.IsZero() || db.URLFile != "" {
+		return
+	}
+	const path = "host_database.url"
+	if o, ok := c.src.at[path]; ok && hasFaultAt(found, path, o) {
+		return // it is set, wrongly
+	}
+	url, err := catalog.URLFromEnv(func(name string) string { return env[name] })
+	if err != nil {
+		f := c.src.fault(path, "missing, and the DB_ variables do not say it either: "+err.Error())
+		found.add(f)
+		return
+	}
+	db.URL = url
+	c.src.at[path] = origin{variable: "DB_*"}
+}
+
+func hasFaultAt(found *findings, path string, o origin) bool {
+	return slices.ContainsFunc(found.list, func(f Fault) bool {
+		return f.Path == path && (f.Line == o.line || f.Variable == o.variable)
+	})
+}
+
+// merge adds what validation found, but for keys that are known to be wrong already: what such a key should have held
+// is missing only because of that.
+func merge(found, more *findings) {
+	faulty := map[string]bool{}
+	for _, f := range found.list {
+		faulty[f.Path] = true
+	}
+	for _, f := range more.list {
+		if !faulty[f.Path] && !faulty[strings.TrimSuffix(f.Path, "_file")] && !faulty[f.Path+"_file"] {
+			found.add(f)
+		}
+	}
+	found.more += more.more
+}
+
+// File returns the file that c was loaded from, or "".
+func (c *Config) File() string {
+	if c.src == nil {
+		return ""
+	}
+	return c.src.file
+}
+
+// Files returns the other files that c names and that count as part of it: secrets, certificates and keys. Sorted,
+// without repetition.
+func (c *Config) Files() []string {
+	set := map[string]bool{}
+	for _, t := range c.twins() {
+		set[t.file] = true
+	}
+	schema().walk(reflect.ValueOf(c).Elem(), "", func(s *spec, v reflect.Value, _ string) {
+		if s.kind == textKind && (s.key == "ca_file" || s.key == "cert_file" || s.key == "key_file") {
+			set[v.String()] = true
+		}
+	})
+	delete(set, "")
+	return slices.Sorted(maps.Keys(set))
+}

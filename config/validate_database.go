@@ -1,0 +1,117 @@
+package config
+
+import (
+	"net/url"
+	"slices"
+	"strings"
+)
+
+// hostDatabase judges the form of the URL. Nothing of it is ever repeated: it holds a password.
+func (v *validator) hostDatabase() {
+	raw := v.c.HostDatabase.URL.Reveal()
+	if raw == "" {
+		return // DB_*, or a file that was not read
+	}
+	path := "host_database.url"
+	if v.c.HostDatabase.URLFile != "" {
+		path = "host_database.url_file"
+	}
+	if hasControl(raw) {
+		v.bad(path, "must be one line of text")
+		return
+	}
+	scheme, rest, _ := strings.Cut(raw, ":")
+	dialect, _, _ := strings.Cut(strings.ToLower(scheme), "+")
+	switch dialect {
+	case "postgresql", "postgres":
+		v.problem(path, postgresProblem(rest))
+	case "sqlite":
+		v.problem(path, sqliteProblem(rest))
+	default:
+		v.bad(path, "must begin with postgresql:// or sqlite:")
+	}
+}
+
+func sqliteProblem(rest string) string {
+	file := rest
+	if strings.HasPrefix(rest, "//") {
+		var ok bool
+		if file, ok = strings.CutPrefix(rest, "///"); !ok {
+			return "sqlite has no host; write sqlite:PATH, sqlite:///relative or sqlite:////absolute"
+		}
+	}
+	switch {
+	case file == "":
+		return "sqlite needs a file; write sqlite:PATH"
+	case file == ":memory:" || strings.HasPrefix(file, "file:"):
+		return "a database in memory does not last; write sqlite:PATH"
+	case strings.Contains(file, "?"):
+		return "sqlite takes no parameters; write sqlite:PATH"
+	}
+	return ""
+}
+
+// postgresProblem judges //user:password@host:port,host:port/name?parameters. Several hosts could lead to a standby,
+// whose answers are old, unless the connection asks for the primary.
+func postgresProblem(rest string) string {
+	rest, ok := strings.CutPrefix(rest, "//")
+	if !ok {
+		return "after postgresql: comes //user:password@host:5432/name"
+	}
+	authority, tail := rest, ""
+	if at := strings.IndexAny(rest, "/?"); at >= 0 {
+		authority, tail = rest[:at], rest[at:]
+	}
+	if strings.Contains(tail, "@") && !strings.Contains(authority, "@") {
+		return "a / or ? in the user or the password must be written %2F or %3F"
+	}
+	hosts := authority[strings.LastIndexByte(authority, '@')+1:]
+	name, query, _ := strings.Cut(strings.TrimPrefix(tail, "/"), "?")
+	for _, part := range []string{authority, name} {
+		if _, err := url.PathUnescape(part); err != nil {
+			return "holds a % that is no escape; write %25 for a percent sign"
+		}
+	}
+	params, err := url.ParseQuery(query)
+	if err != nil {
+		return "the parameters after ? are not name=value&name=value"
+	}
+	several := strings.Contains(hosts, ",")
+	for _, key := range []string{"host", "hostaddr", "port"} {
+		several = several || slices.ContainsFunc(params[key], func(s string) bool { return strings.Contains(s, ",") })
+	}
+	switch target := params.Get("target_session_attrs"); {
+	case several && target != "read-write" && target != "primary":
+		return "names several hosts and must therefore say ?target_session_attrs=read-write or primary, so that it leads to the primary"
+	case target == "read-only" || target == "standby" || target == "prefer-standby":
+		return "asks for a standby by target_session_attrs; it must lead to the primary"
+	}
+	return ""
+}
+
+// uriPasswords returns the passwords in a database URL, as written and decoded.
+func uriPasswords(raw string) []string {
+	_, rest, ok := strings.Cut(raw, "://")
+	if !ok {
+		return nil
+	}
+	var out []string
+	authority := rest
+	if at := strings.IndexAny(rest, "/?"); at >= 0 {
+		authority = rest[:at]
+	}
+	if at := strings.LastIndexByte(authority, '@'); at >= 0 {
+		if _, password, ok := strings.Cut(authority[:at], ":"); ok {
+			out = append(out, password)
+			if plain, err := url.PathUnescape(password); err == nil && plain != password {
+				out = append(out, plain)
+			}
+		}
+	}
+	_, query, _ := strings.Cut(rest, "?")
+	if params, err := url.ParseQuery(query); err == nil {
+		out = append(out, params["password"]...)
+		out = append(out, params["sslpassword"]...)
+	}
+	return out
+}
