@@ -268,8 +268,8 @@ func (o object) date(name string) (t time.Time, given, ok bool) {
 
 // audience is aud: a text or a list of texts, at least one (RFC 7519 4.1.3).
 func (o object) audience() ([]string, bool) {
-	if one, ok := o.text("aud"); ok {
-		return []string{one}, one != ""
+	if one, ok := o.text("aud"); ok && one != "" {
+		return []string{one}, true
 	}
 	var many []*string
 	if raw, ok := o["aud"]; !ok || json.Unmarshal(raw, &many) != nil || len(many) == 0 || len(many) > 64 {

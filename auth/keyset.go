@@ -10,6 +10,8 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
+	"log/slog"
 	"strings"
 
 	"github.com/tenantgate/tenantgate/internal/secret"
@@ -33,7 +35,7 @@ var (
 )
 
 // Keyset holds the master secrets: the first seals and signs, all open and verify. Everything else is derived from
-// them by HKDF-SHA256 (RFC 5869), one key for each purpose. Immutable; the zero value holds none. It prints as nothing.
+// them by HKDF-SHA256 (RFC 5869), one key for each purpose. Immutable; the zero value holds none. It prints as a count.
 type Keyset struct{ secrets []master }
 
 // master is one secret. id is derived from it and says nothing about it.
@@ -105,6 +107,15 @@ func GenerateSecret() secret.Text {
 	_, _ = rand.Read(b) // never fails, see crypto/rand
 	return secret.New(base64.StdEncoding.EncodeToString(b))
 }
+
+// Format implements fmt.Formatter: no verb shows the secrets, which fmt would read past their own redaction here.
+func (k Keyset) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, k.String()) }
+
+// String says how many secrets there are.
+func (k Keyset) String() string { return fmt.Sprintf("%d master secrets", len(k.secrets)) }
+
+// LogValue implements slog.LogValuer.
+func (k Keyset) LogValue() slog.Value { return slog.StringValue(k.String()) }
 
 // IsZero reports whether there is no secret.
 func (k Keyset) IsZero() bool { return len(k.secrets) == 0 }

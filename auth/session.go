@@ -236,7 +236,7 @@ type touch struct {
 
 const (
 	touchQueue   = 1024
-	touchTimeout = 5 * time.Second
+	touchTimeout = 2 * time.Second
 	touchRetry   = time.Second
 )
 
@@ -247,7 +247,7 @@ func (a *Auth) startTouches() {
 		for {
 			select {
 			case t := <-a.touches:
-				a.writeTouch(ctx, t)
+				a.writeTouch(t)
 			case <-ctx.Done():
 				a.drainTouches()
 				return
@@ -256,12 +256,12 @@ func (a *Auth) startTouches() {
 	})
 }
 
-// drainTouches writes what is queued at Close, within one deadline: a restart should end no session.
+// drainTouches writes what is queued at Close, until one fails: a restart should end no session, nor take long.
 func (a *Auth) drainTouches() {
-	ctx, cancel := context.WithTimeout(context.Background(), touchTimeout)
-	defer cancel()
 	for range len(a.touches) {
-		a.writeTouch(ctx, <-a.touches)
+		if !a.writeTouch(<-a.touches) {
+			return
+		}
 	}
 }
 
@@ -274,8 +274,9 @@ func (a *Auth) write(t touch) {
 	}
 }
 
-func (a *Auth) writeTouch(ctx context.Context, t touch) {
-	ctx, cancel := context.WithTimeout(ctx, touchTimeout)
+// writeTouch writes one last use and says whether the database took it. Close waits for it rather than ending it.
+func (a *Auth) writeTouch(t touch) bool {
+	ctx, cancel := context.WithTimeout(context.Background(), touchTimeout)
 	defer cancel()
 	err := a.host.Sessions.Touch(ctx, sessionIDOf(t.key), catalog.Timestamp(t.at))
 	switch {
@@ -287,5 +288,7 @@ func (a *Auth) writeTouch(ctx context.Context, t touch) {
 		retry := t.at.Add(touchRetry - a.writeEvery).UnixNano()
 		t.use.written.CompareAndSwap(t.at.UnixNano(), max(retry, t.before))
 		a.log.WarnContext(ctx, "last use of a session could not be written", "error", err)
+		return false
 	}
+	return true
 }

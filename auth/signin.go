@@ -265,7 +265,7 @@ func lowerASCII(s string) string {
 
 const (
 	cleanEvery   = 10 * time.Minute
-	cleanTimeout = time.Minute
+	cleanTimeout = 5 * time.Second
 )
 
 // cleanup remembers when sessions that had ended were last removed, in nanoseconds since 1970.
@@ -278,10 +278,10 @@ func (a *Auth) cleanUp() {
 	if now.UnixNano()-last < int64(cleanEvery) || !a.cleaned.last.CompareAndSwap(last, now.UnixNano()) {
 		return
 	}
-	a.owner.run(func(ctx context.Context) {
-		ctx, cancel := context.WithTimeout(ctx, cleanTimeout)
+	a.owner.run(func(context.Context) {
+		ctx, cancel := context.WithTimeout(context.Background(), cleanTimeout) // Close waits for it
 		defer cancel()
-		if _, err := a.host.Sessions.DeleteExpired(ctx, catalog.Timestamp(now)); err != nil && ctx.Err() == nil {
+		if _, err := a.host.Sessions.DeleteExpired(ctx, catalog.Timestamp(now)); err != nil {
 			a.log.WarnContext(ctx, "sessions that have ended could not be removed", "error", err)
 		}
 	})

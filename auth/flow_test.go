@@ -1,0 +1,172 @@
+package auth
+
+import (
+	"net/http/httptest"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestFlowFitsIntoItsCookieAndStateIntoItsLimit(t *testing.T) { // CK-2
+	k := testKeyset(t)
+	now := newClock().Now()
+	f := newFlow(strings.Repeat("p", 32), now)
+	returnTo := "/" + strings.Repeat("a", maxReturnTo-1)
+	a := &Auth{secrets: k, names: namesFor(true), origins: origins{publicHost: strings.Repeat("h", maxHost)}}
+	w := httptest.NewRecorder()
+	if err := a.setFlow(w, nil, f); err != nil {
+		t.Fatal(err)
+	}
+	if line := w.Header().Get("Set-Cookie"); len(line) > maxFlowBytes || maxAgeOf(t, line) != 600 {
+		t.Fatalf("%d bytes: %s", len(line), line)
+	}
+	state, err := f.state(k, returnTo)
+	if err != nil || len(state) > maxState {
+		t.Fatalf("state of %d bytes, %v", len(state), err)
+	}
+	id, tag, got, ok := openState(k, state)
+	if !ok || id != f.id || got != returnTo || !f.began(tag) {
+		t.Fatalf("%v %v %v", ok, id, got)
+	}
+	if f.nonce() == f.verifier() || len(f.verifier()) != 43 || strings.Contains(state, "aaaa") {
+		t.Fatal("nonce, verifier and state must not show each other")
+	}
+}
+
+func TestFlowCookieOpensOnItsHostUnderItsNameAndInItsTime(t *testing.T) { // CRYPT-1
+	k := testKeyset(t)
+	now := newClock().Now()
+	f, other := newFlow("main", now), newFlow("main", now)
+	sealed, err := f.seal(k, "app.example.com")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, ok := openFlow(k, f.id, "app.example.com", sealed)
+	if !ok || got.seed != f.seed || got.provider != "main" || got.issued.Unix() != now.Unix() {
+		t.Fatalf("%+v %v", got, ok)
+	}
+	if _, ok := openFlow(k, other.id, "app.example.com", sealed); ok {
+		t.Error("under another name")
+	}
+	if _, ok := openFlow(k, f.id, "evil.example.com", sealed); ok {
+		t.Error("on another host")
+	}
+	if _, ok := openFlow(testKeyset(t, GenerateSecret().Reveal()), f.id, "app.example.com", sealed); ok {
+		t.Error("under another secret")
+	}
+	if _, ok := openFlow(k, f.id, "app.example.com", strings.Repeat("a", 10_000)); ok {
+		t.Error("any text")
+	}
+	for age, want := range map[time.Duration]bool{0: true, flowLifetime - time.Second: true, flowLifetime + time.Second: false, -2 * time.Minute: false} {
+		if got.live(now.Add(age)) != want {
+			t.Errorf("after %v: live %v", age, !want)
+		}
+	}
+	state, err := f.state(k, "/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, tag, _, ok := openState(k, state); !ok || other.began(tag) {
+		t.Error("state taken for another flow's")
+	}
+	moved := other.id.String() + state[len(f.id.String()):]
+	if _, _, _, ok := openState(k, moved); ok {
+		t.Error("state moved to another flow")
+	}
+}
+
+func FuzzOpenState(f *testing.F) {
+	k := testKeyset(f)
+	fl := newFlow("main", newClock().Now())
+	good, err := fl.state(k, "/x")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(good)
+	f.Add("AAAAAAAAAAAAAAAA.v1.x.y")
+	f.Fuzz(func(t *testing.T, s string) {
+		if _, _, returnTo, ok := openState(k, s); ok && (s != good || returnTo != "/x") {
+			t.Fatalf("opened %q", s)
+		}
+	})
+}
+
+func FuzzParseCallback(f *testing.F) { // CB-1
+	f.Add("state=a&code=b")
+	f.Add("state=a&error=access_denied&iss=https%3A%2F%2Fop")
+	f.Add("state=a&state=b&code=c")
+	f.Add("%zz;&&=&state")
+	f.Fuzz(func(t *testing.T, raw string) {
+		got, err := parseCallback(raw)
+		if err != nil {
+			return
+		}
+		if got.state == "" || (got.code == "") == (got.fault == "") || len(got.state) > maxState || len(got.code) > maxCode {
+			t.Fatalf("%q read as %+v", raw, got)
+		}
+	})
+}
+
+func TestAddressHasOneReading(t *testing.T) { // ID-1
+	for address, want := range map[string]string{
+		"a@example.com": "example.com", "A.b+c@Example.COM": "example.com", "o'neil@example.com": "example.com", "a@bücher.example": "xn--bcher-kva.example",
+		"a@sub.example.com": "sub.example.com",
+		"":                  "", "a": "", "@example.com": "", "a@": "", "a@b@example.com": "", "a@example.com@evil.com": "", `"a@evil.com"@example.com`: "",
+		"a@example.com,b@evil.com": "", "a@example.com ": "", " a@example.com": "", "a b@example.com": "", "a@example.com\n": "", "a\x00@example.com": "",
+		"<a@example.com>": "", "A <a@example.com>": "", "a(b)@example.com": "", ".a@example.com": "", "a.@example.com": "", "a..b@example.com": "",
+		"a@example": "", "a@.example.com": "", "a@example..com": "", "a@example.com.": "", "a@[127.0.0.1]": "", "a@127.0.0.1": "", "a@-example.com": "",
+		"ａ@example.com": "", "a@exam_ple.com": "", "a@example.com;b": "", "a%b@example.com": "example.com", "ä@example.com": "", "a@xn--a.com": "",
+		strings.Repeat("a", 65) + "@example.com": "", "a@" + strings.Repeat("a", 64) + ".com": "", "a@" + strings.Repeat("a.", 130) + "com": "",
+	} {
+		if got, ok := emailDomain(address); got != want || ok != (want != "") {
+			t.Errorf("%q: %q %v, want %q", address, got, ok, want)
+		}
+	}
+}
+
+func FuzzEmailDomain(f *testing.F) {
+	f.Add("a@example.com")
+	f.Add("a@b@c")
+	f.Add("a@bücher.example")
+	f.Fuzz(func(t *testing.T, s string) {
+		d, ok := emailDomain(s)
+		if ok && (strings.Count(s, "@") != 1 || d != strings.ToLower(d) || !isDomainName(d)) {
+			t.Fatalf("%q read as %q", s, d)
+		}
+	})
+}
+
+func TestSignUpsAreLimitedByAddressAndHour(t *testing.T) {
+	c := newClock()
+	l := newSignUpLimit(2, c.Now)
+	take := func(ip string) bool {
+		_, ok := l.take(netip.MustParseAddr(ip))
+		return ok
+	}
+	if !take("192.0.2.1") || !take("::ffff:192.0.2.1") || take("192.0.2.1") {
+		t.Fatal("the limit is two an address, however it is written")
+	}
+	if !take("192.0.2.2") {
+		t.Fatal("another address has its own")
+	}
+	if !take("2001:db8::1") || !take("2001:db8::2%eth0") || take("2001:db8::3") || !take("2001:db8:0:1::1") {
+		t.Fatal("an IPv6 /64 is one client")
+	}
+	c.advance(59 * time.Minute)
+	if take("192.0.2.1") {
+		t.Fatal("before the hour is over")
+	}
+	c.advance(time.Minute)
+	give, ok := l.take(netip.MustParseAddr("192.0.2.1"))
+	if !ok || !take("192.0.2.1") || take("192.0.2.1") {
+		t.Fatal("after an hour")
+	}
+	give()
+	if !take("192.0.2.1") || take("192.0.2.1") {
+		t.Fatal("what was given back")
+	}
+	if _, ok := l.take(netip.Addr{}); !ok {
+		t.Fatal("no address counts as one client")
+	}
+}
