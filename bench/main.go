@@ -18,6 +18,8 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 )
@@ -37,19 +39,23 @@ type settings struct {
 	duration    time.Duration
 	warmup      time.Duration
 	connections int
+	only        []string // nil: all variants
 }
+
+func (s settings) runs(variant string) bool { return s.only == nil || slices.Contains(s.only, variant) }
 
 func run(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	role := flags.String("role", "", "used by the command itself: the variant whose proxy this process is")
 	app := flags.String("app", "", "used by the command itself: the app's address")
-	profile := flags.String("profile", "", "used by the command itself: where the proxy writes its CPU profile")
+	profile := flags.String("profile", "", "used by the command itself: where the proxy writes its profiles")
 	s := settings{}
+	only := flags.String("only", "", "comma-separated variants to run besides the bare proxy; empty: all")
 	flags.IntVar(&s.rounds, "rounds", 5, "rounds over all variants")
 	flags.DurationVar(&s.duration, "duration", 3*time.Second, "measured time of a variant in a round")
 	flags.DurationVar(&s.warmup, "warmup", time.Second, "time before measuring")
 	flags.IntVar(&s.connections, "connections", 32, "connections of the load generator")
-	profiles := flags.String("profiles", "", "directory for a CPU profile of each variant's proxy")
+	profiles := flags.String("profiles", "", "directory for CPU and allocation profiles of each variant's proxy")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -58,6 +64,9 @@ func run(ctx context.Context, args []string) error {
 	}
 	if s.rounds < 1 || s.connections < 1 || s.duration <= 0 {
 		return fmt.Errorf("rounds, connections and duration must be positive")
+	}
+	if *only != "" {
+		s.only = append(strings.Split(*only, ","), variantBare)
 	}
 	return compare(ctx, s, *profiles)
 }
@@ -72,6 +81,9 @@ func compare(ctx context.Context, s settings, profiles string) error {
 	all := make(map[string][]sample)
 	for range s.rounds {
 		for _, v := range variants {
+			if !s.runs(v) {
+				continue
+			}
 			one, err := measure(ctx, s, v, upstream.addr(), profiles)
 			if err != nil {
 				return fmt.Errorf("%s: %w", v, err)
@@ -117,6 +129,9 @@ func print(all map[string][]sample) {
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(w, "variant\treq/s\tCPU µs/req\tallocs/req\tB/req\tp50 µs\tp99 µs\treq/s ÷ bare\tbare CPU ÷ CPU\t")
 	for _, v := range variants {
+		if len(all[v]) == 0 {
+			continue
+		}
 		m := medians(all[v])
 		fmt.Fprintf(w, "%s\t%.0f\t%.1f\t%.0f\t%.0f\t%d\t%d\t%.3f\t%.3f\t\n", v, m.rate(), micros(m.cpu), m.allocs, m.bytes,
 			m.p50.Microseconds(), m.p99.Microseconds(),

@@ -132,6 +132,7 @@ func serveVariant(ctx context.Context, variant, app, profile string) (err error)
 			return err
 		}
 		defer pprof.StopCPUProfile()
+		defer func() { err = errors.Join(err, writeAllocs(profile+".allocs")) }()
 	}
 	out := json.NewEncoder(os.Stdout)
 	if err := out.Encode(g); err != nil {
@@ -144,6 +145,15 @@ func serveVariant(ctx context.Context, variant, app, profile string) (err error)
 		}
 	}
 	return in.Err()
+}
+
+// writeAllocs writes where memory was allocated since the start.
+func writeAllocs(name string) error {
+	f, err := os.Create(name)
+	if err != nil {
+		return err
+	}
+	return errors.Join(pprof.Lookup("allocs").WriteTo(f, 0), f.Close())
 }
 
 func spent() usage {

@@ -58,7 +58,7 @@ func (g *Gate) refuse(w http.ResponseWriter, x *exchange, d *Denial) {
 	if g.sendOn(w, x, d.Code) {
 		return
 	}
-	if x.browser.navigation() {
+	if x.facts.Browser.navigation() {
 		page.Render(w, ref.Status, g.denialPage(x, d.Code, ref))
 		return
 	}
@@ -84,11 +84,11 @@ func (g *Gate) sendOn(w http.ResponseWriter, x *exchange, c Code) bool {
 	default:
 		return false
 	}
-	if x.browser.htmx() && target == loginPath {
+	if x.facts.Browser.htmx() && target == loginPath {
 		w.Header().Set("Hx-Redirect", target+"?return_to="+url.QueryEscape(x.currentPage()))
 		return false
 	}
-	if x.method != http.MethodGet || !x.browser.navigation() || x.verdict.Own && target == tenantsPath {
+	if x.method != http.MethodGet || !x.facts.Browser.navigation() || x.verdict.Own && target == tenantsPath {
 		return false
 	}
 	w.Header().Set("Location", target+"?return_to="+url.QueryEscape(x.returnTo()))

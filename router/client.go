@@ -12,7 +12,8 @@ import (
 // client is where a request comes from, as far as trusted hops can be believed.
 type client struct {
 	// addr is the nearest address that is not a trusted proxy's; invalid on a unix socket.
-	addr netip.Addr
+	addr   netip.Addr
+	realIP string // addr as text, "" where it is invalid
 	// forwardedFor is the X-Forwarded-For value for the app.
 	forwardedFor string
 	proto        string
@@ -49,9 +50,11 @@ func (h hops) read(r *http.Request) client {
 	peer := peerAddr(r.RemoteAddr)
 	c.addr = peer
 	if peer.IsValid() {
-		c.forwardedFor = peer.String()
+		c.realIP = peer.String()
+		c.forwardedFor = c.realIP
 		if h.trusts(peer) {
 			h.believe(&c, r.Header, peer)
+			c.realIP = c.addr.String()
 		}
 	}
 	if c.requestID == "" {

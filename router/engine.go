@@ -44,7 +44,9 @@ type Verdict struct {
 	Grant  *Grant
 	Denial *Denial
 
-	named []Named
+	named    []Named
+	identity auth.Identity // what Identity points to
+	names    [2]Named      // what named begins in
 }
 
 // Authenticator says whose credentials these are.
@@ -66,33 +68,38 @@ type Engine struct {
 
 // Judge walks a request through every question in the contract's order and stops at the first denial. It does not
 // forward and changes nothing. trace may be nil.
-func (e *Engine) Judge(ctx context.Context, f *Facts, trace *Trace) Verdict {
-	var v Verdict
-	if code := e.read(f, &v, trace); code != "" {
+func (e *Engine) Judge(ctx context.Context, f *Facts, trace *Trace) *Verdict {
+	v := new(Verdict)
+	e.judge(ctx, f, v, trace)
+	return v
+}
+
+// judge is Judge into a Verdict that the caller has.
+func (e *Engine) judge(ctx context.Context, f *Facts, v *Verdict, trace *Trace) {
+	if code := e.read(f, v, trace); code != "" {
 		v.Denial = deny(code)
-		return v
+		return
 	}
 	if v.Own {
-		return v
+		return
 	}
-	if code := e.route(f, &v, trace); code != "" {
+	if code := e.route(f, v, trace); code != "" {
 		v.Denial = deny(code)
-		return v
+		return
 	}
 	if v.Preflight || v.Route.access == AccessPublic {
-		return v
+		return
 	}
-	if v.Denial = e.authenticate(ctx, f, &v, trace); v.Denial != nil {
-		return v
+	if v.Denial = e.authenticate(ctx, f, v, trace); v.Denial != nil {
+		return
 	}
 	if v.Identity.Kind == auth.KindSession && crossOrigin(f.Method, v.Host, f.Browser, v.Route.crossOrigin) {
 		trace.add("cross_origin", string(CrossOrigin), "Sec-Fetch-Site, Origin")
 		v.Denial = deny(CrossOrigin)
-		return v
+		return
 	}
 	trace.add("cross_origin", "ok", "Sec-Fetch-Site, Origin")
-	v.Denial = e.enter(ctx, f, &v, trace)
-	return v
+	v.Denial = e.enter(ctx, f, v, trace)
 }
 
 // read takes the request apart: method, host, path, and the names in host, path and header, by syntax only.
@@ -125,6 +132,7 @@ func (e *Engine) read(f *Facts, v *Verdict, trace *Trace) Code {
 }
 
 func (e *Engine) readNames(f *Facts, v *Verdict, trace *Trace) Code {
+	v.named = v.names[:0]
 	if n, ok := e.resolver.fromHost(v.Host); ok {
 		v.named = append(v.named, n)
 	}
@@ -184,14 +192,14 @@ func (e *Engine) route(f *Facts, v *Verdict, trace *Trace) Code {
 }
 
 func (e *Engine) authenticate(ctx context.Context, f *Facts, v *Verdict, trace *Trace) *Denial {
-	id, err := e.auth.Authenticate(ctx, f.Credentials)
-	if err != nil {
+	var err error
+	if v.identity, err = e.auth.Authenticate(ctx, f.Credentials); err != nil {
 		d := denialOf(err)
 		trace.add("authenticate", string(d.Code), "credentials")
 		return d
 	}
-	v.Identity = &id
-	trace.add("authenticate", string(id.User), id.Kind.String())
+	v.Identity = &v.identity
+	trace.add("authenticate", string(v.identity.User), v.identity.Kind.String())
 	return nil
 }
 

@@ -236,7 +236,7 @@ func TestTheTenantAPageWasMadeForMustBeTheTenantGranted(t *testing.T) {
 	}
 }
 
-func codeOf(v Verdict) Code {
+func codeOf(v *Verdict) Code {
 	if v.Denial == nil {
 		return ""
 	}

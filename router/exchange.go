@@ -15,13 +15,13 @@ import (
 // exchange is one request on its way through the gate. It belongs to the goroutine that serves the request.
 type exchange struct {
 	gate    *Gate
-	ctx     context.Context
+	outer   context.Context // the server's
+	ctx     context.Context // outer with the exchange, and the request's span where traces are on
 	start   time.Time
 	method  string
 	target  string // path and query as the client asked for them
 	origin  string
 	htmxURL string
-	browser Browser
 	facts   Facts
 	client  client
 	verdict Verdict
@@ -31,9 +31,30 @@ type exchange struct {
 	code     Code // what the log and the metrics call the outcome; "" for forwarded
 	denial   *Denial
 	answered bool // the app answered
+	answer   recorder
 }
 
 type exchangeKey struct{}
+
+// exchangeContext is the server's context with the exchange as a value.
+type exchangeContext struct{ x *exchange }
+
+// Deadline implements context.Context.
+func (c exchangeContext) Deadline() (time.Time, bool) { return c.x.outer.Deadline() }
+
+// Done implements context.Context.
+func (c exchangeContext) Done() <-chan struct{} { return c.x.outer.Done() }
+
+// Err implements context.Context.
+func (c exchangeContext) Err() error { return c.x.outer.Err() }
+
+// Value implements context.Context.
+func (c exchangeContext) Value(key any) any {
+	if _, ok := key.(exchangeKey); ok {
+		return c.x
+	}
+	return c.x.outer.Value(key)
+}
 
 func exchangeOf(ctx context.Context) *exchange {
 	x, _ := ctx.Value(exchangeKey{}).(*exchange)
@@ -69,12 +90,12 @@ func Refuse(w http.ResponseWriter, r *http.Request, code string, err error) {
 // readFacts takes from the request what the engine may know.
 func (x *exchange) readFacts(r *http.Request, tenantHeader string) {
 	h := r.Header
-	x.browser = Browser{
+	browser := Browser{
 		Origin: h["Origin"], SecFetchSite: h["Sec-Fetch-Site"], SecFetchMode: h["Sec-Fetch-Mode"], Accept: h["Accept"],
 		HTMX: h["Hx-Request"], RequestMethod: h["Access-Control-Request-Method"], WebSocket: isWebSocket(h),
 	}
-	if len(x.browser.Origin) == 1 {
-		x.origin = x.browser.Origin[0]
+	if len(browser.Origin) == 1 {
+		x.origin = browser.Origin[0]
 	}
 	x.htmxURL = single(h, "Hx-Current-Url")
 	path := r.URL.EscapedPath()
@@ -89,7 +110,7 @@ func (x *exchange) readFacts(r *http.Request, tenantHeader string) {
 		Method: x.method, Host: x.client.host, HostDoubled: !x.client.hostOK, Path: path,
 		TenantHeader: h[tenantHeader], GateTenant: h["X-Gate-Tenant"],
 		Credentials: auth.Credentials{Cookies: h["Cookie"], Authorization: h["Authorization"], Host: x.client.host},
-		Browser:     x.browser,
+		Browser:     browser,
 	}
 }
 

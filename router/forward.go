@@ -48,7 +48,7 @@ func (f *forwarder) rewrite(p *httputil.ProxyRequest) {
 	out.URL.RawQuery = p.In.URL.RawQuery
 	out.URL.ForceQuery = p.In.URL.ForceQuery
 	out.Trailer = nil // TRL-1
-	f.gate.setHeaders(out.Header, x)
+	out.Header = f.gate.appHeaders(out.Header, x)
 }
 
 // setPath makes u hold exactly the judged path.
@@ -83,6 +83,9 @@ func (f *forwarder) modifyResponse(res *http.Response) error {
 	}
 	if res.StatusCode == http.StatusSwitchingProtocols {
 		return nil
+	}
+	if res.ProtoMajor == 1 && res.ContentLength >= 0 {
+		return nil // no trailers can follow (RFC 9112 7.1.2)
 	}
 	f.gate.headers.stripResponse(res.Trailer)
 	res.Body = &strippedTrailers{ReadCloser: res.Body, response: res, names: &f.gate.headers}

@@ -201,17 +201,16 @@ func (g *Gate) Middleware(app http.Handler) http.Handler {
 }
 
 func (g *Gate) serve(rw http.ResponseWriter, r *http.Request, app http.Handler) {
-	x := &exchange{gate: g, start: g.clock(), method: r.Method}
-	w := &recorder{ResponseWriter: rw}
+	x := &exchange{gate: g, start: g.clock(), method: r.Method, outer: r.Context()}
+	w := &x.answer
+	w.ResponseWriter = rw
 	x.client = g.hops.read(r)
-	ctx := context.WithValue(r.Context(), exchangeKey{}, x)
-	ctx, end := g.begin(ctx, x)
-	x.ctx = ctx
+	end := g.begin(x)
 	defer g.finish(w, r, x, end)
 	x.readFacts(r, g.tenantHeader)
-	r = r.WithContext(ctx)
+	r = r.WithContext(x.ctx)
 
-	x.verdict = g.judge(x)
+	g.judge(x)
 	switch v := &x.verdict; {
 	case v.Denial != nil:
 		g.refuse(w, x, v.Denial)
@@ -253,7 +252,7 @@ func (g *Gate) send(w *recorder, r *http.Request, x *exchange) {
 		return
 	}
 	g.limitBody(w, r)
-	if !x.browser.WebSocket {
+	if !x.facts.Browser.WebSocket {
 		delete(r.Header, "Upgrade") // no other protocol is switched to (CONN-1)
 	}
 	w.informational = g.headers.stripResponse
@@ -280,7 +279,7 @@ func (g *Gate) pass(w *recorder, r *http.Request, x *exchange, app http.Handler)
 	r.Header = r.Header.Clone()
 	r.Trailer = nil
 	if g.middlewareHeaders {
-		g.setHeaders(r.Header, x)
+		r.Header = g.appHeaders(r.Header, x)
 	} else {
 		g.stripOnly(r.Header, x)
 	}

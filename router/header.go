@@ -205,38 +205,39 @@ func encodeFeatures(features []string) string {
 	return b.String()
 }
 
-// put sets a header to exactly one value; empty: absent. The name must be canonical.
-func put(h http.Header, name, value string) {
-	if value != "" {
-		h[name] = []string{value}
+// setter sets headers to exactly one value each, all in one allocation. Names must be canonical.
+type setter struct {
+	header http.Header
+	values []string // with room for all
+}
+
+// one sets a header; an empty value leaves it absent.
+func (s *setter) one(name, value string) {
+	if value == "" {
+		return
 	}
+	s.values = append(s.values, value)
+	n := len(s.values)
+	s.header[name] = s.values[n-1 : n : n]
 }
 
 // setUser sets the headers of a person without a tenant.
-func (n *headerNames) setUser(h http.Header, u User) {
-	put(h, n.userID, encodeValue(string(u.ID)))
-	put(h, n.email, encodeValue(u.Email))
+func (n *headerNames) setUser(s *setter, u User) {
+	s.one(n.userID, encodeValue(string(u.ID)))
+	s.one(n.email, encodeValue(u.Email))
 }
 
-// setGrant sets the headers of section 4 from nothing: h has been stripped before.
-func (n *headerNames) setGrant(h http.Header, g *Grant, withURI bool) {
-	values := make([]string, 0, 9)
-	one := func(name, value string) {
-		if value == "" {
-			return
-		}
-		values = append(values, value)
-		h[name] = values[len(values)-1 : len(values) : len(values)]
-	}
-	one(n.tenantID, g.enc.tenantID)
+// setGrant sets the headers of section 4.
+func (n *headerNames) setGrant(s *setter, g *Grant, withURI bool) {
+	s.one(n.tenantID, g.enc.tenantID)
 	if withURI {
-		one(n.dbURI, g.enc.dbURI)
+		s.one(n.dbURI, g.enc.dbURI)
 	}
-	one(n.plan, encodeValue(g.Plan.Key))
-	one(n.features, g.features)
-	one(n.status, encodeValue(g.Subscription.Status))
-	one(n.userID, g.enc.userID)
-	one(n.email, g.enc.email)
-	one(n.role, g.enc.role)
-	one(n.profileID, g.enc.profileID)
+	s.one(n.plan, encodeValue(g.Plan.Key))
+	s.one(n.features, g.features)
+	s.one(n.status, encodeValue(g.Subscription.Status))
+	s.one(n.userID, g.enc.userID)
+	s.one(n.email, g.enc.email)
+	s.one(n.role, g.enc.role)
+	s.one(n.profileID, g.enc.profileID)
 }

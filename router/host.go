@@ -14,14 +14,27 @@ type Host struct {
 	Name string
 	// Port is empty where the request named none.
 	Port string
+
+	text string // both, as String returns them; "" where nobody has put them together
 }
 
 // String returns name or name:port.
 func (h Host) String() string {
-	if h.Port == "" {
+	switch {
+	case h.Port == "":
 		return h.Name
+	case h.text != "":
+		return h.text
 	}
 	return h.Name + ":" + h.Port
+}
+
+// spelled keeps s where it is the normal form already, so that String need not build it.
+func (h Host) spelled(s string) Host {
+	if h.Port != "" && len(s) == len(h.Name)+1+len(h.Port) && s[:len(h.Name)] == h.Name && s[len(h.Name)+1:] == h.Port {
+		h.text = s
+	}
+	return h
 }
 
 // ParseHost reads a Host header or an authority (RFC 9110 7.2). It refuses what is missing or malformed: user
@@ -37,7 +50,7 @@ func ParseHost(s string) (Host, bool) {
 		if err != nil || !addr.Is6() || addr.Zone() != "" {
 			return Host{}, false
 		}
-		return Host{Name: "[" + addr.String() + "]", Port: port}, true
+		return Host{Name: "[" + addr.String() + "]", Port: port}.spelled(s), true
 	}
 	name = lowerASCII(strings.TrimSuffix(name, "."))
 	for rest, more := name, true; more; {
@@ -47,7 +60,7 @@ func ParseHost(s string) (Host, bool) {
 			return Host{}, false
 		}
 	}
-	return Host{Name: name, Port: port}, true
+	return Host{Name: name, Port: port}.spelled(s), true
 }
 
 // splitPort cuts ":port" off and checks it. Brackets must surround an IPv6 literal and nothing else.

@@ -15,16 +15,18 @@ import (
 )
 
 // begin counts the request in and, where traces are on, opens its span. The returned function closes the span.
-func (g *Gate) begin(ctx context.Context, x *exchange) (context.Context, func()) {
+func (g *Gate) begin(x *exchange) func() {
 	g.telemetry.Metrics.InFlight(1)
+	x.ctx = exchangeContext{x}
 	if !g.telemetry.Tracing() {
-		return ctx, func() {}
+		return func() {}
 	}
-	ctx = trace.ContextWithRemoteSpanContext(ctx, x.client.trace.Remote())
+	ctx := trace.ContextWithRemoteSpanContext(x.ctx, x.client.trace.Remote())
 	ctx, span := g.telemetry.Tracer.Start(ctx, "request", trace.WithSpanKind(trace.SpanKindServer),
 		trace.WithAttributes(attribute.String("http.request.method", x.method)))
+	x.ctx = ctx
 	x.client.trace = telemetry.FromSpan(span.SpanContext())
-	return ctx, func() {
+	return func() {
 		if x.code != "" {
 			span.SetAttributes(attribute.String("tenantgate.code", string(x.code)))
 		}
@@ -53,20 +55,19 @@ func (g *Gate) span(x *exchange, name string) func() {
 }
 
 // judge decides and notes how long it took.
-func (g *Gate) judge(x *exchange) Verdict {
+func (g *Gate) judge(x *exchange) {
 	if !g.telemetry.Tracing() {
-		v := g.engine.Judge(x.ctx, &x.facts, nil)
+		g.engine.judge(x.ctx, &x.facts, &x.verdict, nil)
 		g.telemetry.Metrics.Decide(g.clock().Sub(x.start))
-		return v
+		return
 	}
 	ctx, span := g.telemetry.Tracer.Start(x.ctx, "decide")
 	defer span.End()
-	v := g.engine.Judge(ctx, &x.facts, nil)
+	g.engine.judge(ctx, &x.facts, &x.verdict, nil)
 	g.telemetry.Metrics.Decide(g.clock().Sub(x.start))
-	if v.Denial != nil {
-		span.SetAttributes(attribute.String("tenantgate.code", string(v.Denial.Code)))
+	if x.verdict.Denial != nil {
+		span.SetAttributes(attribute.String("tenantgate.code", string(x.verdict.Denial.Code)))
 	}
-	return v
 }
 
 // loaded notes a read of the host database.
@@ -129,9 +130,7 @@ func (g *Gate) access(w *recorder, r *http.Request, x *exchange, took time.Durat
 		Status: w.status, Code: string(x.code), BytesIn: max(r.ContentLength, 0), BytesOut: w.bytes, Duration: took,
 		TraceID: x.client.trace.TraceID,
 	}
-	if x.client.addr.IsValid() {
-		a.RemoteIP = x.client.addr.String()
-	}
+	a.RemoteIP = x.client.realIP
 	if id := x.verdict.Identity; id != nil {
 		a.UserID = string(id.User)
 	}

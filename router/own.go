@@ -104,7 +104,7 @@ func (g *Gate) signedIn(w http.ResponseWriter, x *exchange) bool {
 	}
 	v.named = g.engine.resolver.fromHeader(x.facts.TenantHeader, v.named)
 	d := g.engine.authenticate(x.ctx, &x.facts, v, nil)
-	if d == nil && v.Identity.Kind == auth.KindSession && crossOrigin(x.method, v.Host, x.browser, nil) {
+	if d == nil && v.Identity.Kind == auth.KindSession && crossOrigin(x.method, v.Host, x.facts.Browser, nil) {
 		d = deny(CrossOrigin)
 	}
 	if d == nil {

@@ -3,6 +3,7 @@ package router
 import (
 	"context"
 	"crypto/sha256"
+	"maps"
 	"net/http"
 	"strings"
 	"time"
@@ -12,30 +13,35 @@ import (
 	"github.com/tenantgate/tenantgate/catalog"
 )
 
-// setHeaders makes h what the app receives: what a client must not say is removed first, then everything of ours is
-// set from the verdict, each exactly once (HDR-2, HDR-3).
-func (g *Gate) setHeaders(h http.Header, x *exchange) {
-	g.stripOnly(h, x)
+// maxOwnHeaders is how many headers appHeaders can set.
+const maxOwnHeaders = 20
+
+// appHeaders returns what the app receives: what came, but for what a client must not say, then everything of ours from
+// the verdict, each exactly once (HDR-2, HDR-3). It may change from.
+func (g *Gate) appHeaders(from http.Header, x *exchange) http.Header {
+	g.stripOnly(from, x)
+	h := make(http.Header, len(from)+maxOwnHeaders)
+	maps.Copy(h, from)
+	set := setter{header: h, values: make([]string, 0, maxOwnHeaders)}
 	v, c := &x.verdict, &x.client
-	put(h, "X-Forwarded-For", c.forwardedFor)
-	put(h, "X-Forwarded-Host", v.Host.String())
-	put(h, "X-Forwarded-Proto", c.proto)
-	put(h, "X-Forwarded-Prefix", c.prefix+v.Prefix)
-	if c.addr.IsValid() {
-		put(h, "X-Real-Ip", c.addr.String())
-	}
-	put(h, "X-Request-Id", c.requestID)
-	put(h, "Traceparent", c.trace.Traceparent())
-	put(h, "Tracestate", c.state)
+	set.one("X-Forwarded-For", c.forwardedFor)
+	set.one("X-Forwarded-Host", v.Host.String())
+	set.one("X-Forwarded-Proto", c.proto)
+	set.one("X-Forwarded-Prefix", c.prefix+v.Prefix)
+	set.one("X-Real-Ip", c.realIP)
+	set.one("X-Request-Id", c.requestID)
+	set.one("Traceparent", c.trace.Traceparent())
+	set.one("Tracestate", c.state)
 	switch {
 	case v.Grant != nil:
-		g.headers.setGrant(h, v.Grant, g.withURI)
+		g.headers.setGrant(&set, v.Grant, g.withURI)
 	case v.Identity != nil:
-		g.headers.setUser(h, v.User)
+		g.headers.setUser(&set, v.User)
 	default:
-		return
+		return h
 	}
-	put(h, g.headers.assertion, x.assertion)
+	set.one(g.headers.assertion, x.assertion)
+	return h
 }
 
 // stripOnly removes what a client must not say and what is not the app's: our names, what hops say, our cookies and a
