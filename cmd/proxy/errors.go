@@ -1,0 +1,84 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/tenantgate/tenantgate/catalog"
+	"github.com/tenantgate/tenantgate/config"
+)
+
+// Exit codes.
+const (
+	exitDone   = 0
+	exitFailed = 1 // failed, not found, refused, denied
+	exitUsage  = 2 // wrong usage, missing or invalid configuration
+)
+
+// usageError is a wrong command line or configuration: exit code 2.
+type usageError struct{ err error }
+
+func (e *usageError) Error() string { return e.err.Error() }
+func (e *usageError) Unwrap() error { return e.err }
+
+func usagef(format string, args ...any) error {
+	return &usageError{fmt.Errorf(format, args...)}
+}
+
+// errDenied ends explain with exit code 1 where the answer, not an error, stands on standard output.
+var errDenied = errors.New("denied")
+
+// report writes err to standard error, one line for each fault, and returns the exit code for it.
+func (p *program) report(err error) int {
+	if err == nil {
+		return exitDone
+	}
+	if errors.Is(err, errDenied) {
+		return exitFailed
+	}
+	for _, line := range faultLines(err) {
+		_, _ = fmt.Fprintln(p.err, line)
+	}
+	var usage *usageError
+	if errors.As(err, &usage) {
+		return exitUsage
+	}
+	return exitFailed
+}
+
+// linePrefix begins every line but those of configuration faults, which begin with file:line:column.
+const linePrefix = "tenantgate: "
+
+// faultLines renders an error, joined ones each on a line of its own. A line never breaks, whatever the text holds.
+func faultLines(err error) []string {
+	if usage, ok := err.(*usageError); ok {
+		return faultLines(usage.err)
+	}
+	if faults, ok := errors.AsType[*config.Error](err); ok {
+		var lines []string
+		for _, f := range faults.Faults {
+			lines = append(lines, printable(f.String()))
+		}
+		return lines
+	}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok && strings.Contains(err.Error(), "\n") {
+		var lines []string
+		for _, e := range joined.Unwrap() {
+			lines = append(lines, faultLines(e)...)
+		}
+		return lines
+	}
+	return []string{linePrefix + printable(err.Error()) + advice(err)}
+}
+
+// advice says what to do about errors of the catalog that cannot know which command asked.
+func advice(err error) string {
+	switch {
+	case errors.Is(err, catalog.ErrSchema):
+		return "; run `tenantgate migrate`"
+	case errors.Is(err, catalog.ErrUnavailable):
+		return "; check that the database runs and that host_database.url or DB_* names it"
+	}
+	return ""
+}

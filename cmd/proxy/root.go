@@ -1,0 +1,125 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// root builds the command tree. Each program has its own: cobra's commands keep what they parsed.
+func (p *program) root() *cobra.Command {
+	root := group("tenantgate", "A reverse proxy that knows who asks, for which tenant, and whether it pays", "tenantgate demo")
+	root.Long = "tenantgate stands in front of an app. For every request it finds out who asks, for which tenant, where that\n" +
+		"tenant's data is and whether it pays, and forwards the answers to the app in headers. What cannot be checked is\n" +
+		"denied. `tenantgate demo` shows all of it, without any set-up."
+	root.SilenceErrors, root.SilenceUsage = true, true
+	root.CompletionOptions.DisableDefaultCmd = true
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return usagef("%s: %w; see %s --help", cmd.CommandPath(), err, cmd.CommandPath())
+	})
+	root.PersistentFlags().StringVar(&p.configFile, "config", "", "configuration file; absent: ./config.yaml, else the environment alone")
+	root.AddCommand(
+		demoCommand(p), initCommand(p), serveCommand(p), configCommand(p), migrateCommand(p), explainCommand(p),
+		tenants().command(p, tenantDelete(p),
+			tenantActivity(p, "suspend", "Keep everybody out of a tenant", false),
+			tenantActivity(p, "resume", "Let members into a suspended tenant again", true),
+			notYet("provision", "Make a tenant with its database"), notYet("migrate", "Run the tenants' migrations"),
+			notYet("pause", "Keep everybody out for a while"), notYet("unpause", "End a pause"),
+			notYet("encrypt", "Seal db_url"), notYet("doctor", "List what is orphaned")),
+		users().command(p, userBlock(p), userUnblock(p)),
+		members().command(p), plans().command(p, notYet("sync", "Compare plans with Stripe")),
+		subscriptions().command(p), domains().command(p, domainVerify(p)), sessionCommand(p),
+		auditCommand(p), keyCommand(p), versionCommand(p), completionCommand(p),
+		notYet("token", "Administer API tokens"), notYet("job", "Administer jobs"),
+	)
+	return root
+}
+
+func auditCommand(p *program) *cobra.Command {
+	cmd := group("audit", "Read the audit log", "tenantgate audit list --target-id acme")
+	cmd.AddCommand(auditList(p), notYet("verify", "Check the chain"), notYet("export", "Write the log out"), notYet("archive", "Move old rows away"))
+	return cmd
+}
+
+// group is a command that only has others below it: alone, or with a word that is none of them, it is wrong usage.
+func group(use, short, example string) *cobra.Command {
+	return &cobra.Command{
+		Use: use, Short: short, Example: example, Args: cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usagef("%s: no such command; want one of %s", cmd.CommandPath(), verbs(cmd))
+			}
+			return usagef("%s: say what to do: %s", cmd.CommandPath(), verbs(cmd))
+		},
+	}
+}
+
+func verbs(cmd *cobra.Command) string {
+	var names []string
+	for _, c := range cmd.Commands() {
+		if c.IsAvailableCommand() && c.Name() != "help" {
+			names = append(names, c.Name())
+		}
+	}
+	slices.Sort(names)
+	return strings.Join(names, ", ")
+}
+
+// notYet is a command that the contract names and this version lacks: it fails rather than pretend.
+func notYet(name, short string) *cobra.Command {
+	return &cobra.Command{
+		Use: name, Short: short + " (not supported yet)", Hidden: true, DisableFlagParsing: true,
+		Example: "tenantgate version",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return fmt.Errorf("%s: not supported yet", cmd.CommandPath())
+		},
+	}
+}
+
+func errNotYet(what, instead string) error {
+	return errors.New(what + " is not supported yet; " + instead)
+}
+
+func noArgs(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usagef("%s takes no argument; see %s --help", cmd.CommandPath(), cmd.CommandPath())
+	}
+	return nil
+}
+
+func oneArg(naming string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) != 1 || args[0] == "" {
+			return usagef("%s needs one argument: %s; see %s --help", cmd.CommandPath(), naming, cmd.CommandPath())
+		}
+		return nil
+	}
+}
+
+func atMostOneArg(cmd *cobra.Command, args []string) error {
+	if len(args) > 1 || len(args) == 1 && args[0] == "" {
+		return usagef("%s takes at most one argument; see %s --help", cmd.CommandPath(), cmd.CommandPath())
+	}
+	return nil
+}
+
+// joinBools lets people write --is-active false: a flag that may stand alone takes its value only after "=".
+func joinBools(args []string) []string {
+	out := make([]string, 0, len(args))
+	for i := 0; i < len(args); i++ {
+		if args[i] == "--" {
+			return append(out, args[i:]...)
+		}
+		next := i+1 < len(args) && (args[i+1] == "true" || args[i+1] == "false")
+		if next && slices.Contains([]string{"--is-active", "--is-sys-admin", "--cancel-at-period-end"}, args[i]) {
+			out = append(out, args[i]+"="+args[i+1])
+			i++
+			continue
+		}
+		out = append(out, args[i])
+	}
+	return out
+}

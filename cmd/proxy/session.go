@@ -1,0 +1,179 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"github.com/tenantgate/tenantgate/catalog"
+)
+
+func sessionCommand(p *program) *cobra.Command {
+	cmd := group("session", "Administer sessions: who is signed in", "tenantgate session list --user ada@example.com")
+	cmd.AddCommand(sessionList(p), sessionShow(p), sessionRevoke(p))
+	return cmd
+}
+
+func sessionColumns() []string {
+	return []string{"id", "user_id", "tenant_id", "host", "provider", "subject", "sid", "created_at", "expires_at", "last_seen"}
+}
+
+// sessionRecord holds nothing that opens a session.
+func sessionRecord(s *catalog.Session) record {
+	fields := []string{
+		string(s.ID), string(s.UserID), string(s.TenantID), s.Host, s.Provider, s.Subject, s.SID, s.CreatedAt, s.ExpiresAt, s.LastSeen,
+	}
+	out := make(record, len(fields))
+	for i, name := range sessionColumns() {
+		out[i] = field{name, fields[i]}
+	}
+	return out
+}
+
+func sessionList(p *program) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "list --user ID|EMAIL", Short: "List a user's sessions, newest first", Args: noArgs,
+		Example: "tenantgate session list --user ada@example.com",
+	}
+	output := outputFlag(cmd)
+	page := pageFlags(cmd)
+	user := cmd.Flags().String("user", "", "the user's id or e-mail address")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if err := page.check(); err != nil {
+			return err
+		}
+		if *user == "" {
+			return errNotYet("listing everybody's sessions", "name a user with --user")
+		}
+		return p.withHost(cmd.Context(), func(ctx context.Context, host *catalog.HostDatabase) error {
+			id, err := findUser(ctx, &host.Tables, *user)
+			if err != nil {
+				return err
+			}
+			all, err := host.Sessions.ListByUser(ctx, id)
+			if err != nil {
+				return fmt.Errorf("list sessions: %w", err)
+			}
+			rows, next, err := cutPage(all, page.Page)
+			if err != nil {
+				return err
+			}
+			return writeList(p.out, *output, sessionColumns(), rows, next)
+		})
+	}
+	return cmd
+}
+
+// cutPage takes a page out of all of a user's sessions.
+func cutPage(all []catalog.Session, page catalog.Page) ([]record, string, error) {
+	if page.After != "" {
+		i := slices.IndexFunc(all, func(s catalog.Session) bool { return string(s.ID) == page.After })
+		if i < 0 {
+			return nil, "", fmt.Errorf("--after: session %s is gone; begin again without it", page.After)
+		}
+		all = all[i+1:]
+	}
+	next := ""
+	if len(all) > page.Limit {
+		all = all[:page.Limit]
+		next = string(all[page.Limit-1].ID)
+	}
+	rows := make([]record, len(all))
+	for i := range all {
+		rows[i] = sessionRecord(&all[i])
+	}
+	return rows, next, nil
+}
+
+func sessionShow(p *program) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "show ID", Short: "Show one session", Args: oneArg("ID"),
+		Example: "tenantgate session show 0123456789abcdef0123456789abcdef",
+	}
+	output := outputFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		return p.withHost(cmd.Context(), func(ctx context.Context, host *catalog.HostDatabase) error {
+			s, _, _, err := host.SessionUser(ctx, catalog.SessionID(args[0]))
+			if err != nil {
+				return fmt.Errorf("session %s: %w", args[0], err)
+			}
+			return writeOne(p.out, *output, sessionRecord(s))
+		})
+	}
+	return cmd
+}
+
+func sessionRevoke(p *program) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "revoke [ID | --user ID|EMAIL]", Aliases: []string{"delete"}, Short: "End a session, or all of a user's", Args: atMostOneArg,
+		Example: "tenantgate session revoke --user ada@example.com",
+	}
+	output := outputFlag(cmd)
+	user := cmd.Flags().String("user", "", "end all sessions of this user: id or e-mail address")
+	cmd.Flags().Bool("yes", false, "accepted; nothing is asked")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if (len(args) == 1) == (*user != "") {
+			return usagef("%s: name one session by its id, or a user by --user", cmd.CommandPath())
+		}
+		return p.change(cmd.Context(), *output, func(ctx context.Context, tx *catalog.Tx) (record, error) {
+			revoked, target := 1, ""
+			var err error
+			if *user != "" {
+				revoked, target, err = revokeUser(ctx, tx, *user)
+			} else {
+				target, err = revokeOne(ctx, tx, catalog.SessionID(args[0]))
+			}
+			if err != nil {
+				return nil, err
+			}
+			return record{{"user_id", target}, {"revoked", revoked}}, nil
+		})
+	}
+	return cmd
+}
+
+func revokeUser(ctx context.Context, tx *catalog.Tx, name string) (revoked int, user string, err error) {
+	id, err := findUser(ctx, &tx.Tables, name)
+	if err != nil {
+		return 0, "", err
+	}
+	if revoked, err = tx.Sessions.DeleteByUser(ctx, id); err != nil {
+		return 0, "", fmt.Errorf("revoke sessions of %s: %w", id, err)
+	}
+	return revoked, string(id), tx.Audit(ctx, "session.revoked", string(id), map[string]any{"sessions": revoked})
+}
+
+func revokeOne(ctx context.Context, tx *catalog.Tx, id catalog.SessionID) (user string, err error) {
+	s, _, _, err := tx.SessionUser(ctx, id)
+	if err != nil {
+		return "", fmt.Errorf("session %s: %w", id, err)
+	}
+	if err := tx.Sessions.Delete(ctx, id); err != nil {
+		return "", fmt.Errorf("session %s: %w", id, err)
+	}
+	return string(s.UserID), tx.Audit(ctx, "session.revoked", string(s.UserID), map[string]any{"session": string(id)})
+}
+
+// auditList shows the log; nothing here writes it.
+func auditList(p *program) *cobra.Command {
+	type row = catalog.HostAuditLog
+	k := &kind[catalog.AuditID, row]{
+		name: "audit", plural: "audit rows",
+		columns: []column[row]{
+			idColumn("id", "id", func(r *row) *catalog.AuditID { return &r.ID }),
+			textColumn("actor_user_id", "who", func(r *row) **string { return &r.ActorUserID }, nil),
+			textColumn("event_type", "what", func(r *row) **string { return &r.EventType }, nil),
+			textColumn("target_id", "to which row", func(r *row) **string { return &r.TargetID }, nil),
+			textColumn("details", "JSON", func(r *row) **string { return &r.Details }, nil),
+			textColumn("ip_address", "from where", func(r *row) **string { return &r.IPAddress }, nil),
+			textColumn("created_at", "when", func(r *row) **string { return &r.CreatedAt }, nil),
+		},
+		table:    func(t *catalog.Tables) *catalog.Table[catalog.AuditID, row] { return &t.AuditLogs },
+		id:       func(r *row) *catalog.AuditID { return &r.ID },
+		filters:  []string{"event_type", "actor_user_id", "target_id"},
+		examples: map[string]string{"list": "--target-id acme --limit 50"},
+	}
+	return k.list(p)
+}
