@@ -72,24 +72,24 @@ func (l *AccessLog) append(b []byte, a *Access) []byte {
 	b = append(b, `{"time":"`...)
 	b = appendTime(b, a.Time)
 	b = append(b, `","level":"INFO","msg":"request"`...)
-	b = l.appendText(b, `,"request_id":`, a.RequestID)
-	b = l.appendText(b, `,"method":`, a.Method)
-	b = l.appendText(b, `,"host":`, a.Host)
-	b = l.appendText(b, `,"path":`, a.Path)
+	b = appendText(b, `,"request_id":`, l.redact.String(a.RequestID))
+	b = appendText(b, `,"method":`, l.redact.exact(a.Method))
+	b = appendText(b, `,"host":`, l.redact.exact(a.Host))
+	b = appendText(b, `,"path":`, l.redact.String(a.Path))
 	b = append(b, `,"status":`...)
 	b = strconv.AppendInt(b, int64(a.Status), 10)
-	b = l.appendText(b, `,"code":`, a.Code)
+	b = appendText(b, `,"code":`, a.Code)
 	b = append(b, `,"bytes_in":`...)
 	b = strconv.AppendInt(b, a.BytesIn, 10)
 	b = append(b, `,"bytes_out":`...)
 	b = strconv.AppendInt(b, a.BytesOut, 10)
 	b = append(b, `,"duration_ms":`...)
 	b = appendMillis(b, a.Duration)
-	b = l.appendText(b, `,"user_id":`, a.UserID)
-	b = l.appendText(b, `,"tenant_id":`, a.TenantID)
-	b = l.appendText(b, `,"route":`, a.Route)
-	b = l.appendText(b, `,"upstream":`, a.Upstream)
-	b = l.appendText(b, `,"remote_ip":`, a.RemoteIP)
+	b = appendText(b, `,"user_id":`, a.UserID)
+	b = appendText(b, `,"tenant_id":`, a.TenantID)
+	b = appendText(b, `,"route":`, a.Route)
+	b = appendText(b, `,"upstream":`, a.Upstream)
+	b = appendText(b, `,"remote_ip":`, a.RemoteIP)
 	if a.TraceID.IsValid() {
 		b = append(b, `,"trace_id":"`...)
 		b = appendHex(b, a.TraceID[:])
@@ -98,11 +98,10 @@ func (l *AccessLog) append(b []byte, a *Access) []byte {
 	return append(b, '}', '\n')
 }
 
-func (l *AccessLog) appendText(b []byte, key, s string) []byte {
+func appendText(b []byte, key, s string) []byte {
 	if s == "" {
 		return b
 	}
-	s = l.redact.String(s)
 	b = append(b, key...)
 	b = append(b, '"')
 	if len(s) <= maxAccessField {

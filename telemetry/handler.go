@@ -106,7 +106,7 @@ func (h *handler) attr(a slog.Attr, depth int) (clean slog.Attr) {
 	if depth > maxLogDepth {
 		return slog.String(key, "nested too deep")
 	}
-	v := a.Value.Resolve()
+	v := unwrap(a.Value.Resolve())
 	switch v.Kind() {
 	case slog.KindGroup:
 		members := slices.Clone(v.Group())
@@ -126,6 +126,16 @@ func (h *handler) attr(a slog.Attr, depth int) (clean slog.Attr) {
 	default:
 		return slog.Attr{Key: key, Value: h.any(a.Key, v.Any())}
 	}
+}
+
+// unwrap turns an attribute that was given as a value into a group of one; slog would print it unresolved.
+func unwrap(v slog.Value) slog.Value {
+	if v.Kind() == slog.KindAny {
+		if a, ok := v.Any().(slog.Attr); ok {
+			return slog.GroupValue(a)
+		}
+	}
+	return v
 }
 
 // number lets numbers through but those that a registered secret could be.

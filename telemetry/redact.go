@@ -5,7 +5,6 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"net/url"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -31,8 +30,8 @@ type Redactor struct {
 
 // registered is what the secrets known so far compile to; immutable.
 type registered struct {
-	anywhere *strings.Replacer // nil: none
-	lines    *strings.Replacer // those that may be replaced in a finished line without breaking its JSON
+	anywhere matcher
+	lines    matcher // those that may be replaced in a finished line without breaking its JSON
 	words    []string
 	numeric  bool // some secret could be printed by a number
 }
@@ -57,23 +56,16 @@ func (r *Redactor) Add(secret string) {
 	// The longest first: of two secrets that begin alike the longer one must be hidden whole.
 	slices.SortFunc(r.secrets, func(a, b string) int { return cmp.Or(cmp.Compare(len(b), len(a)), cmp.Compare(a, b)) })
 	next := &registered{}
-	var anywhere, lines []string
 	for _, s := range r.secrets {
 		if len(s) < wordSecret {
 			next.words = append(next.words, s)
 		} else {
-			anywhere = append(anywhere, s, Redacted)
+			next.anywhere.add(s)
 			if !numberLike(s) && json.Valid([]byte(`"`+s+`"`)) {
-				lines = append(lines, s, Redacted)
+				next.lines.add(s)
 			}
 		}
 		next.numeric = next.numeric || numberLike(s)
-	}
-	if len(anywhere) > 0 {
-		next.anywhere = strings.NewReplacer(anywhere...)
-	}
-	if len(lines) > 0 {
-		next.lines = strings.NewReplacer(lines...)
 	}
 	r.known.Store(next)
 }
@@ -83,7 +75,11 @@ func spellings(secret string) []string {
 	if strings.TrimSpace(secret) == "" {
 		return nil
 	}
-	all := spell(nil, secret)
+	var all []string
+	for line := range strings.SplitSeq(secret, "\n") {
+		all = spell(all, strings.TrimRight(line, "\r"))
+	}
+	all = spell(all, secret)
 	if _, rest, ok := strings.Cut(secret, "://"); ok {
 		if at := strings.LastIndexByte(rest, '@'); at >= 0 {
 			if _, password, ok := strings.Cut(rest[:at], ":"); ok && password != "" {
@@ -145,9 +141,7 @@ func (r *Redactor) exact(s string) string {
 	if known == nil || s == "" {
 		return s
 	}
-	if known.anywhere != nil {
-		s = known.anywhere.Replace(s)
-	}
+	s = known.anywhere.replace(s)
 	for _, w := range known.words {
 		if strings.Contains(s, w) {
 			s = replaceWord(s, w)
@@ -159,10 +153,10 @@ func (r *Redactor) exact(s string) string {
 // finished replaces the registered secrets in a line of JSON or text that is complete.
 func (r *Redactor) finished(line string) string {
 	known := r.known.Load()
-	if known == nil || known.lines == nil {
+	if known == nil {
 		return line
 	}
-	return known.lines.Replace(line)
+	return known.lines.replace(line)
 }
 
 // replaceWord replaces w where no letter or digit touches it.
@@ -191,209 +185,66 @@ func replaceWord(s, w string) string {
 	}
 }
 
-func isWord(c byte) bool {
-	return c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
-}
-
-// suspicious is the cheap test that most texts fail: no pattern below can match a text without one of these marks.
-func suspicious(s string) bool {
-	run := 0
-	for i := range len(s) {
-		switch c := s[i]; {
-		case isToken(c):
-			run++
-			if run >= minRun || c == '_' && i >= 2 && (s[i-1] == 'g' || s[i-1] == 'a') {
-				return true
-			}
-		case c == ':' || c == '=' || c == ' ' || c == '.' && run >= minJWTHeader:
-			return true
-		default:
-			run = 0
-		}
-	}
-	return false
-}
-
-// redactURIs hides the password of every scheme://user:password@host. Broken URIs are the ones that error texts quote,
-// so a password may hold any character: it ends at the last @ before the next URI.
-func redactURIs(s string) string {
-	at := strings.Index(s, "://")
-	if at < 0 {
-		return s
-	}
-	var b strings.Builder
-	for at >= 0 {
-		scheme := schemeBefore(s[:at])
-		b.WriteString(s[:at+3])
-		rest := s[at+3:]
-		end, next := len(rest), strings.Index(rest, "://")
-		if next >= 0 {
-			end = next - len(schemeBefore(rest[:next]))
-		}
-		b.WriteString(redactUserinfo(scheme, rest[:end]))
-		if next < 0 {
-			return b.String()
-		}
-		s, at = rest[end:], next-end
-	}
-	return b.String()
-}
-
-// schemeBefore is the URI scheme (RFC 3986 section 3.1) that s ends with.
-func schemeBefore(s string) string {
-	i := len(s)
-	for i > 0 && (isWord(s[i-1]) || s[i-1] == '+' || s[i-1] == '-' || s[i-1] == '.') {
-		i--
-	}
-	return s[i:]
-}
-
-// redactUserinfo works on what stands between one :// and the next URI.
-func redactUserinfo(scheme, s string) string {
-	if line := strings.IndexAny(s, "\r\n"); line >= 0 {
-		return redactUserinfo(scheme, s[:line]) + s[line:]
-	}
-	limit := len(s)
-	if web(scheme) {
-		// Paths and queries of the web hold @ and : often, passwords of web URIs hardly ever anything unescaped.
-		if i := strings.IndexAny(s, "/?# \t\"'<>"); i >= 0 {
-			limit = i
-		}
-	}
-	end := strings.LastIndexByte(s[:limit], '@')
-	colon := strings.IndexByte(s, ':')
-	if end < 0 || colon < 0 || colon > end {
-		return s
-	}
-	return s[:colon+1] + Redacted + s[end:]
-}
-
-func web(scheme string) bool {
-	switch strings.ToLower(scheme) {
-	case "http", "https", "ws", "wss", "h2c":
-		return true
-	default:
-		return false
-	}
-}
-
-// Lengths that tell a credential from a word.
+// Sets of ASCII bytes: bits 0-63 and 64-127.
 const (
-	minRun       = 43 // 32 random bytes in base64url
-	sessionRun   = 64 // 48 random bytes in base64url
-	minJWTHeader = 10
-	minToken     = 16 // what follows tg_ in an API token
+	digitBits  = (1<<10 - 1) << '0'
+	letterBits = (1<<26-1)<<('A'-64) | (1<<26-1)<<('a'-64)
 )
 
-// redactRuns hides JWTs, API tokens and bare random tokens: runs of base64url characters that look like one.
-func redactRuns(s string) string {
+func isWord(c byte) bool {
+	return c < 64 && digitBits>>c&1 != 0 || c >= 64 && c < 128 && uint64(letterBits)>>(c-64)&1 != 0
+}
+
+// matcher finds registered secrets. Most positions of most texts cost it one look into a table.
+type matcher struct {
+	heads map[[4]byte][]string // secrets by their first bytes, longest first
+	maybe [256][4]uint64       // bit set of second bytes for each first byte
+}
+
+func (m *matcher) add(secret string) {
+	if m.heads == nil {
+		m.heads = make(map[[4]byte][]string)
+	}
+	key := [4]byte([]byte(secret[:4]))
+	m.heads[key] = append(m.heads[key], secret)
+	m.maybe[secret[0]][secret[1]>>6] |= 1 << (secret[1] & 63)
+}
+
+// at is the length of the longest secret that begins at s[i], or 0. At least wordSecret bytes stand there.
+func (m *matcher) at(s string, i int) int {
+	if m.maybe[s[i]][s[i+1]>>6]&(1<<(s[i+1]&63)) == 0 {
+		return 0
+	}
+	for _, secret := range m.heads[[4]byte{s[i], s[i+1], s[i+2], s[i+3]}] {
+		if strings.HasPrefix(s[i:], secret) {
+			return len(secret)
+		}
+	}
+	return 0
+}
+
+// replace hides every secret in s; secrets that overlap are hidden together. Without any it returns s itself.
+func (m *matcher) replace(s string) string {
+	if m.heads == nil {
+		return s
+	}
 	var b []byte
 	done := 0
-	for i := 0; i < len(s); {
-		if !isToken(s[i]) {
-			i++
+	for i := 0; i+wordSecret <= len(s); i++ {
+		n := m.at(s, i)
+		if n == 0 {
 			continue
 		}
-		end := i
-		for end < len(s) && isToken(s[end]) {
-			end++
+		end := i + n
+		for j := i + 1; j < end && j+wordSecret <= len(s); j++ {
+			end = max(end, j+m.at(s, j))
 		}
-		from, to := credential(s, i, end)
-		if to > from {
-			b = append(b, s[done:from]...)
-			b = append(b, Redacted...)
-			done, end = to, to
-		}
-		i = end
+		b = append(b, s[done:i]...)
+		b = append(b, Redacted...)
+		done, i = end, end-1
 	}
 	if b == nil {
 		return s
 	}
 	return string(append(b, s[done:]...))
-}
-
-// credential says which part of s, beginning in the run s[i:end], is a credential; to == from: none.
-func credential(s string, i, end int) (from, to int) {
-	run := s[i:end]
-	if end < len(s) && s[end] == '.' && jwtHeader(run) {
-		for end < len(s) && (isToken(s[end]) || s[end] == '.') {
-			end++
-		}
-		return i, end
-	}
-	for _, prefix := range []string{"tg_", "tga_"} {
-		at := strings.Index(run, prefix)
-		if at >= 0 && (at == 0 || !isWord(run[at-1])) && len(run)-at-len(prefix) >= minToken {
-			return i + at + len(prefix), end
-		}
-	}
-	if (len(run) == minRun || len(run) == sessionRun) && random(run) {
-		return i, end
-	}
-	return i, i
-}
-
-// jwtHeader reports whether a run decodes to the beginning of a JSON object, as a JOSE header does (RFC 7515).
-func jwtHeader(run string) bool {
-	if len(run) < minJWTHeader || run[0] != 'e' {
-		return false
-	}
-	head, err := base64.RawURLEncoding.DecodeString(run[:min(len(run), 32)&^3])
-	return err == nil && strings.HasPrefix(strings.TrimLeft(string(head[1:]), " \t\r\n"), `"`) && head[0] == '{'
-}
-
-// random tells random base64url from hex digests, words and numbers: it has digits and both cases.
-func random(run string) bool {
-	var lower, upper, digit bool
-	for i := range len(run) {
-		c := run[i]
-		lower = lower || c >= 'a' && c <= 'z'
-		upper = upper || c >= 'A' && c <= 'Z'
-		digit = digit || c >= '0' && c <= '9'
-	}
-	return lower && upper && digit
-}
-
-func isToken(c byte) bool { return isWord(c) || c == '-' || c == '_' }
-
-// redactNamed hides what stands behind a name that says it is secret.
-func redactNamed(s string) string {
-	s = headerLine().ReplaceAllString(s, "${1}"+Redacted)
-	s = scheme().ReplaceAllString(s, "${1}"+Redacted)
-	s = ourCookie().ReplaceAllString(s, "${1}"+Redacted)
-	s = queryParameter().ReplaceAllString(s, "${1}"+Redacted)
-	return namedValue().ReplaceAllString(s, "${1}"+Redacted)
-}
-
-// The patterns, compiled once. RE2 takes linear time whatever the text.
-var (
-	headerLine = sync.OnceValue(func() *regexp.Regexp {
-		return regexp.MustCompile(`(?i)((?:proxy-authorization|authorization|set-cookie|cookie)"?\s*(?:[:=]\s*|":\s*)\[?"?)[^\s\]"\r\n*][^\]"\r\n]*`)
-	})
-	scheme = sync.OnceValue(func() *regexp.Regexp {
-		return regexp.MustCompile(`(?i)(\b(?:bearer|basic)\s+)[a-z0-9._~+/=-]{8,}`)
-	})
-	ourCookie = sync.OnceValue(func() *regexp.Regexp {
-		return regexp.MustCompile(`(tg_[A-Za-z0-9_-]+=)[^;,\s"'*]+`)
-	})
-	queryParameter = sync.OnceValue(func() *regexp.Regexp {
-		return regexp.MustCompile(`(?i)([?&](?:code|state|nonce|id_token_hint|session_state)=)[^&\s"'#*]+`)
-	})
-	namedValue = sync.OnceValue(func() *regexp.Regexp {
-		return regexp.MustCompile(`(?i)([a-z0-9_-]*(?:password|passwd|passphrase|pwd|secret|token|api_?key|apikey|credential|private_?key|code_verifier|assertion)[a-z0-9_]*"?\s*(?:=>|=|:)\s*)(?:"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|[^\s&,;)\]}"'*][^\s&,;)\]}"']*)`)
-	})
-)
-
-// sensitiveKey reports whether an attribute's key says that its value is a credential.
-func sensitiveKey(key string) bool {
-	key = strings.ToLower(key)
-	for _, word := range []string{
-		"authorization", "cookie", "password", "passwd", "passphrase", "pwd", "secret", "token", "apikey", "api_key",
-		"api-key", "credential", "private_key", "privatekey", "db_url", "db_uri", "dburl", "dburi", "dsn", "code_verifier",
-	} {
-		if strings.Contains(key, word) {
-			return true
-		}
-	}
-	return false
 }
