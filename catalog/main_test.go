@@ -70,3 +70,8 @@ func newPostgres(t *testing.T) string {
 	t.Helper()
 	return pgtest.New(t)
 }
+
+func execURL(t *testing.T, url, text string) {
+	t.Helper()
+	pgtest.Exec(t, url, text)
+}

@@ -38,16 +38,22 @@ func parseURL(u DBURI) (location, error) {
 	return location{}, errors.New("host database url: unknown scheme: write postgresql://… or sqlite:PATH")
 }
 
-// checkPostgresURL finds what can be said without pgx, whose errors repeat the URL.
+// checkPostgresURL finds the likeliest fault without pgx, whose errors repeat the URL.
 func checkPostgresURL(dsn string) error {
-	_, err := url.Parse(strings.ReplaceAll(dsn, ",", "%2C")) // a list of hosts is no net/url host
-	if err == nil {
-		return nil
+	for rest := dsn; ; {
+		_, after, ok := strings.Cut(rest, "%")
+		if !ok {
+			return nil
+		}
+		if len(after) < 2 || !isHex(after[0]) || !isHex(after[1]) {
+			return errors.New("host database url: invalid percent-escape: write % in a password as %25")
+		}
+		rest = after[2:]
 	}
-	if _, ok := errors.AsType[url.EscapeError](err); ok {
-		return errors.New("host database url: invalid percent-escape: write % in a password as %25")
-	}
-	return nil // a list of hosts with ports is pgx's to judge
+}
+
+func isHex(c byte) bool {
+	return '0' <= c && c <= '9' || 'a' <= c && c <= 'f' || 'A' <= c && c <= 'F'
 }
 
 func sqlitePath(rest string) (string, error) {

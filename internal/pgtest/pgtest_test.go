@@ -72,7 +72,7 @@ func TestCollationIsNotBytewise(t *testing.T) {
 func TestServerStopsBreaksAndComesBackWithItsData(t *testing.T) {
 	s := NewServer(t)
 	u := s.URL(t)
-	Exec(t, u, "CREATE TABLE kept (id text); INSERT INTO kept VALUES ('x'); CHECKPOINT")
+	Exec(t, u, "CREATE TABLE kept (id text); INSERT INTO kept VALUES ('x')")
 	ctx := t.Context()
 	conn, err := pgx.Connect(ctx, u)
 	if err != nil {
@@ -94,6 +94,19 @@ func TestServerStopsBreaksAndComesBackWithItsData(t *testing.T) {
 	}
 	if got := ask(t, s.SocketURL(t, u), "SELECT id FROM kept"); got != "x" {
 		t.Fatalf("over the socket: got %q", got)
+	}
+}
+
+func TestStandbyIsInRecoveryUntilPromoted(t *testing.T) {
+	s := NewServer(t)
+	u := s.URL(t)
+	s.Standby(t)
+	if got := ask(t, u, "SELECT pg_is_in_recovery()::text"); got != "true" {
+		t.Fatalf("in recovery: %s", got)
+	}
+	s.Promote(t)
+	if got := ask(t, u, "SELECT pg_is_in_recovery()::text"); got != "false" {
+		t.Fatalf("in recovery: %s", got)
 	}
 }
 

@@ -206,7 +206,7 @@ func (s *Server) start() error {
 			return err
 		}
 		cmd := s.command(filepath.Join(s.bin, "postgres"), "-D", s.data(), "-p", strconv.Itoa(s.port), "-k", s.dir,
-			"-h", "127.0.0.1", "-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off",
+			"-h", "127.0.0.1", "-c", "fsync=off", "-c", "full_page_writes=off",
 			"-c", "max_connections=200", "-c", "autovacuum=off", "-c", "shared_buffers=64MB",
 			"-c", "unix_socket_permissions=0777", "-c", "max_prepared_transactions=0")
 		cmd.Stdout, cmd.Stderr = log, log
@@ -288,6 +288,27 @@ func (s *Server) Start(t testing.TB) {
 	if err := s.start(); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// Standby restarts the server as a replica that follows nobody: it is in recovery and answers reads alone.
+func (s *Server) Standby(t testing.TB) {
+	t.Helper()
+	s.restart(t, func(signal string) error { return os.WriteFile(signal, nil, 0o644) })
+}
+
+// Promote restarts it as a primary again.
+func (s *Server) Promote(t testing.TB) {
+	t.Helper()
+	s.restart(t, os.Remove)
+}
+
+func (s *Server) restart(t testing.TB, before func(signalFile string) error) {
+	t.Helper()
+	s.Stop(t)
+	if err := before(filepath.Join(s.data(), "standby.signal")); err != nil {
+		t.Fatal(err)
+	}
+	s.Start(t)
 }
 
 func (s *Server) stopped() bool {
