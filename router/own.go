@@ -242,9 +242,9 @@ func (g *Gate) pickerPage(x *exchange, records []*Record, to string) page.Data {
 
 func describeText(t whoamiTenant) string {
 	if t.Plan == "" {
-		return t.Role
+		return ""
 	}
-	return t.Role + " · " + t.Plan
+	return t.Plan + " plan"
 }
 
 // enterAction leads into a tenant: by its path or its host where these name tenants, else by keeping the choice in the
