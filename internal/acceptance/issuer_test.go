@@ -41,7 +41,8 @@ func newIssuer(t testing.TB, clock func() time.Time) *issuer {
 	i := &issuer{clock: clock, signers: map[jose.SignatureAlgorithm]jose.Signer{}}
 	var set jose.JSONWebKeySet
 	for _, k := range []jose.JSONWebKey{
-		{Key: rs, KeyID: "rs", Algorithm: "RS256", Use: "sig"}, {Key: es, KeyID: "es", Algorithm: "ES256", Use: "sig"},
+		{Key: rs, KeyID: "rs", Algorithm: "RS256", Use: "sig"},
+		{Key: es, KeyID: "es", Algorithm: "ES256", Use: "sig"},
 		{Key: ed, KeyID: "ed", Algorithm: "EdDSA", Use: "sig"},
 	} {
 		alg := jose.SignatureAlgorithm(k.Algorithm)

@@ -75,9 +75,17 @@ func seed(t testing.TB, dsn string) {
 			errs = append(errs, seedTenant(ctx, tx, id))
 		}
 		for _, m := range [][3]string{
-			{"ada", "acme", "owner"}, {"ada", "globex", "member"}, {"bob", "acme", "member"}, {"dan", "acme", "member"},
-			{"eve", "acme", "member"}, {"eve", "globex", "admin"}, {"cyd", "acme", "member"},
-			{"lou", "umbrella", "owner"}, {"lou", "lapsed", "owner"}, {"lou", "paused", "owner"}, {"lou", "broken", "owner"},
+			{"ada", "acme", "owner"},
+			{"ada", "globex", "member"},
+			{"bob", "acme", "member"},
+			{"dan", "acme", "member"},
+			{"eve", "acme", "member"},
+			{"eve", "globex", "admin"},
+			{"cyd", "acme", "member"},
+			{"lou", "umbrella", "owner"},
+			{"lou", "lapsed", "owner"},
+			{"lou", "paused", "owner"},
+			{"lou", "broken", "owner"},
 		} {
 			errs = append(errs, tx.Memberships.Insert(ctx, &catalog.Membership{
 				UserID: catalog.UserID("id-" + m[0]), TenantID: catalog.TenantID(m[1]), Role: &m[2],
