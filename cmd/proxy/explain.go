@@ -10,7 +10,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/tenantgate/tenantgate/config"
 	"github.com/tenantgate/tenantgate/router"
 )
 
@@ -51,8 +50,7 @@ func (p *program) explain(ctx context.Context, user string, q router.Question) (
 		return answer, err
 	}
 	quiet := *cfg
-	quiet.Telemetry.Log = config.Config{}.Telemetry.Log
-	quiet.Telemetry.Log.Level, quiet.Telemetry.Traces = "error", ""
+	quiet.Telemetry.Log.Level, quiet.Telemetry.Traces = "error", "off"
 	g, err := p.open(ctx, &quiet, p.err, p.clock)
 	if err != nil {
 		return answer, configFault(err)

@@ -166,21 +166,18 @@ type life struct {
 	public site
 	// admin outlives public, so that readiness can be seen failing.
 	admin site
-	// others are of the demo; they outlive public too, which still asks them.
-	others []site
-	drain  func()
-	grace  time.Duration
-	log    *slog.Logger
+	drain func()
+	grace time.Duration
+	log   *slog.Logger
 }
 
 // run serves until ctx ends or a listener fails, then ends in order: readiness fails, the public server takes no more
-// connections and finishes its requests, the others end.
+// connections and finishes its requests, the admin listener ends.
 func (l *life) run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var running sync.WaitGroup
-	rest := append([]site{l.admin}, l.others...)
-	for _, s := range append([]site{l.public}, rest...) {
+	for _, s := range []site{l.public, l.admin} {
 		for _, b := range s.listeners {
 			running.Go(func() {
 				if err := s.serve(b); err != nil {
@@ -199,9 +196,7 @@ func (l *life) run(ctx context.Context) error {
 	end, done := context.WithTimeout(context.WithoutCancel(ctx), l.grace)
 	defer done()
 	cut := l.public.stop(end)
-	for _, s := range rest {
-		s.cut()
-	}
+	l.admin.cut()
 	running.Wait()
 	if cut {
 		l.log.Warn("requests were cut off at the end of the grace period")

@@ -40,8 +40,11 @@ func grounds() map[string][]string {
 // side are rooms that only the program (demo) or tests may import.
 func side() map[string][]string {
 	return map[string][]string{
-		"internal/devidp":      {"internal/secret", "internal/page"},
-		"internal/demoapp":     {"assertion", "catalog", "internal/secret", "internal/page"},
+		"internal/devidp":  {"internal/secret", "internal/page"},
+		"internal/demoapp": {"assertion", "catalog", "internal/secret", "internal/page"},
+		"internal/demo": {
+			"", "admin", "auth", "catalog", "config", "internal/demoapp", "internal/devidp", "internal/secret", "router", "telemetry",
+		},
 		"internal/pgtest":      nil,
 		"internal/browsertest": nil,
 		"internal/arrows":      nil,
@@ -101,7 +104,7 @@ func floorOf(r string) int {
 
 // program: benchmarks, examples and what tests of the whole share stand above everything, and nothing may import them.
 func program(r string) bool {
-	return r == "internal/gatetest" || r == "bench" || strings.HasPrefix(r, "bench/") || strings.HasPrefix(r, "examples/")
+	return r == "internal/gatetest" || r == "internal/acceptance" || r == "bench" || strings.HasPrefix(r, "bench/") || strings.HasPrefix(r, "examples/")
 }
 
 func known(r string) bool {
