@@ -50,7 +50,8 @@ type sessionToken [tokenBytes]byte
 
 func (t *sessionToken) key() sessionKey { return sessionKey(t[:sessionIDBytes]) }
 
-func (t *sessionToken) String() string { return base64.RawURLEncoding.EncodeToString(t[:]) }
+// encode is the cookie's value. It is no String method: a token must not print itself.
+func (t sessionToken) encode() string { return base64.RawURLEncoding.EncodeToString(t[:]) }
 
 func newSessionToken() sessionToken {
 	var t sessionToken

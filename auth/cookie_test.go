@@ -12,7 +12,7 @@ import (
 
 func TestCookieValueHasOneSpelling(t *testing.T) { // CK-1, FAIL-2
 	token := newSessionToken()
-	good := token.String()
+	good := token.encode()
 	if len(good) != 64 {
 		t.Fatalf("%d characters", len(good))
 	}
@@ -34,7 +34,7 @@ func TestCookieValueHasOneSpelling(t *testing.T) { // CK-1, FAIL-2
 
 func TestOnlyTheExactCookieNameIsRead(t *testing.T) { // CK-1
 	token := newSessionToken()
-	v := token.String()
+	v := token.encode()
 	name := namesFor(true).session
 	for _, tc := range []struct {
 		header string
@@ -157,8 +157,8 @@ func TestClearSessionReachesATossedCookieOfAParentDomain(t *testing.T) { // CK-1
 func FuzzCookieHeader(f *testing.F) {
 	token := newSessionToken()
 	name := namesFor(true).session
-	f.Add("a=b; " + name + "=" + token.String())
-	f.Add(name + "=" + token.String() + ";;; =; " + name)
+	f.Add("a=b; " + name + "=" + token.encode())
+	f.Add(name + "=" + token.encode() + ";;; =; " + name)
 	f.Add("\u2000" + name + "=x; $Version=1")
 	f.Fuzz(func(t *testing.T, header string) {
 		list, good, n := sessionTokens([]string{header}, name)
@@ -166,8 +166,8 @@ func FuzzCookieHeader(f *testing.F) {
 			t.Fatalf("%d tokens of %d cookies", good, n)
 		}
 		for i := range good {
-			if !strings.Contains(header, name+"="+list[i].String()) {
-				t.Fatalf("%q read as %s", header, list[i].String())
+			if !strings.Contains(header, name+"="+list[i].encode()) {
+				t.Fatalf("%q read as %s", header, list[i].encode())
 			}
 		}
 		h := http.Header{"Cookie": {header}}

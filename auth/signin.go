@@ -70,7 +70,7 @@ func (a *Auth) signInPerson(w http.ResponseWriter, r *http.Request, p *provider,
 			a.sessions.Invalidate(key)
 		}
 	}
-	setCookie(w, a.names.session, secretToken.String(), a.names.secure, expires)
+	setCookie(w, a.names.session, secretToken.encode(), a.names.secure, expires)
 	a.cleanUp()
 	return nil
 }
