@@ -115,6 +115,9 @@ func (d *decoder) suggest(s *spec, key string) string {
 	if elsewhere != "" {
 		return "; did you mean " + elsewhere + "?"
 	}
+	if len(keys) > 16 {
+		return "; config.example.yaml shows all keys"
+	}
 	return "; known here: " + strings.Join(keys, ", ")
 }
 
@@ -177,7 +180,7 @@ func (d *decoder) texts(s *spec, n *node, v reflect.Value, path string) {
 			list = append(list, text)
 		}
 	}
-	if len(n.items) == 0 && s.nonEmpty {
+	if len(n.items) == 0 && !n.lossy && s.nonEmpty {
 		d.report(n.origin, path, emptyMessage(s))
 	}
 	v.Set(reflect.ValueOf(list).Convert(v.Type()))

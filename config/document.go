@@ -39,6 +39,7 @@ type node struct {
 	origin origin
 
 	items   []*node // of a list
+	lossy   bool    // an item is left out, having been reported
 	entries []entry // of a dict, keys unique
 }
 
@@ -84,7 +85,7 @@ func readDocument(data []byte, lookup func(string) (string, bool), report func(o
 			continue
 		}
 		if body != nil {
-			report(originOf(doc.Body.GetToken()), "", "holds a second YAML document; only one is read, so join them or take the second out")
+			report(beginning(doc.Body), "", "holds a second YAML document; only one is read, so join them or take the second out")
 			return nil
 		}
 		body = doc.Body
@@ -161,12 +162,25 @@ func originOf(t *token.Token) origin {
 	return origin{line: max(t.Position.Line, 1), column: max(t.Position.Column, 1)}
 }
 
+// beginning is where a node begins: a block mapping where its first key does, whose own token is the ":" after it.
+func beginning(n ast.Node) origin {
+	at := originOf(n.GetToken())
+	first, ok := n.(*ast.MappingValueNode)
+	if m, mapping := n.(*ast.MappingNode); mapping && len(m.Values) > 0 {
+		first, ok = m.Values[0], true
+	}
+	if ok && first.Start != nil && at == originOf(first.Start) {
+		return originOf(first.Key.GetToken())
+	}
+	return at
+}
+
 // value reads one node. It returns nil after reporting why it cannot.
 func (r *reader) value(n ast.Node, path string, depth int) *node {
 	if r.full {
 		return nil
 	}
-	at := originOf(n.GetToken())
+	at := beginning(n)
 	if r.nodes++; r.nodes > maxNodes {
 		r.full = true
 		r.report(at, "", "holds more than 50000 values once its aliases are followed")
@@ -184,9 +198,12 @@ func (r *reader) value(n ast.Node, path string, depth int) *node {
 	case *ast.SequenceNode:
 		list := &node{kind: listNode, origin: at}
 		for i, item := range n.Values {
-			if v := r.value(item, indexPath(path, i), depth+1); v != nil {
-				list.items = append(list.items, v)
+			v := r.value(item, indexPath(path, i), depth+1)
+			if v == nil {
+				list.lossy = true
+				continue
 			}
+			list.items = append(list.items, v)
 		}
 		return list
 	case *ast.AnchorNode:
@@ -258,9 +275,6 @@ func (r *reader) scalar(n ast.Node, at origin, path string) *node {
 // dict reads a mapping. A key that stands twice is a fault; what << merges yields to the mapping's own keys.
 func (r *reader) dict(pairs []*ast.MappingValueNode, at origin, path string, depth int) *node {
 	d := &node{kind: dictNode, origin: at}
-	if len(pairs) > 0 && pairs[0].Start != nil && pairs[0].Key != nil && at == originOf(pairs[0].Start) {
-		d.origin = originOf(pairs[0].Key.GetToken()) // a block mapping begins where its first key does, not at its ":"
-	}
 	seen := map[string]origin{}
 	var merged []entry
 	for _, pair := range pairs {
@@ -280,6 +294,9 @@ func (r *reader) dict(pairs []*ast.MappingValueNode, at origin, path string, dep
 		}
 		seen[key] = keyAt
 		if v := r.value(pair.Value, childPath(path, showKey(key)), depth+1); v != nil {
+			if v.kind == nullNode {
+				v.origin = keyAt // nothing stands nowhere
+			}
 			d.entries = append(d.entries, entry{key: key, origin: keyAt, value: v})
 		}
 	}

@@ -103,9 +103,12 @@ func (s *spec) match(rest string, v reflect.Value) []target {
 		if rest == "" {
 			return nil
 		}
-		name, known := s.mapKey(rest, v)
-		here.name = name
-		return []target{{steps: []step{here}, known: known}}
+		var out []target
+		names, known := s.mapKeys(rest, v)
+		for _, here.name = range names {
+			out = append(out, target{steps: []step{here}, known: known})
+		}
+		return out
 	case sectionMapKind:
 		return s.matchNames(rest, v)
 	}
@@ -145,12 +148,14 @@ func (s *spec) matchNames(rest string, v reflect.Value) []target {
 		if rest[at] != '_' {
 			continue
 		}
-		name, known := s.mapKey(rest[:at], v)
-		var elem reflect.Value
-		if v.IsValid() {
-			elem = v.MapIndex(reflect.ValueOf(name))
+		names, known := s.mapKeys(rest[:at], v)
+		for _, name := range names {
+			var elem reflect.Value
+			if v.IsValid() {
+				elem = v.MapIndex(reflect.ValueOf(name))
+			}
+			out = append(out, prepend(step{spec: s, index: -1, name: name}, s.elem.match(rest[at+1:], elem), known)...)
 		}
-		out = append(out, prepend(step{spec: s, index: -1, name: name}, s.elem.match(rest[at+1:], elem), known)...)
 	}
 	return out
 }
@@ -170,22 +175,17 @@ func itemAt(v reflect.Value, i int) reflect.Value {
 	return v.Index(i)
 }
 
-// mapKey returns the map's key that a part of a variable's name stands for: one of the map's own in whatever spelling,
-// else the part in lower case.
-func (s *spec) mapKey(part string, v reflect.Value) (key string, known bool) {
+// mapKeys returns the map's keys that a part of a variable's name may stand for: those of the map in whatever
+// spelling, else the part in lower case.
+func (s *spec) mapKeys(part string, v reflect.Value) (keys []string, known bool) {
 	if v.IsValid() {
-		var fits []string
-		for _, k := range v.MapKeys() {
-			if variablePart(k.String()) == part {
-				fits = append(fits, k.String())
-			}
-		}
-		if len(fits) > 0 {
-			return slices.Min(fits), true
-		}
+		keys = slices.DeleteFunc(mapNames(v), func(key string) bool { return variablePart(key) != part })
 	}
-	key = strings.ToLower(part)
-	return key, slices.Contains(s.known, key)
+	if len(keys) > 0 {
+		return keys, true
+	}
+	key := strings.ToLower(part)
+	return []string{key}, slices.Contains(s.known, key)
 }
 
 // variablePart spells a key as variables do.
@@ -265,7 +265,7 @@ func choose(root *spec, found []target, name string) (target, string) {
 	for _, t := range found {
 		paths = append(paths, t.path())
 	}
-	return target{}, "may mean " + strings.Join(paths, " or ") + "; write the name into the file, or choose another"
+	return target{}, "may mean " + strings.Join(paths, " or ") + "; set it in the file, or choose names that differ by more than signs"
 }
 
 func unknownVariable(root *spec, name string) string {

@@ -2,6 +2,7 @@ package config
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"io/fs"
 	"maps"
@@ -34,46 +35,100 @@ type LoadOptions struct {
 // In the file, ${NAME} in a value is replaced by the environment variable's value, once, and $$ by $. Variables set
 // keys as TENANTGATE_ and the path in upper case with _; they are taken verbatim.
 func Load(ctx context.Context, opts LoadOptions) (*Config, error) {
+	l, err := gather(ctx, opts)
+	if err != nil {
+		return nil, err
+	}
+	l.cfg.readSecrets(l.read, &l.found)
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	l.cfg.Defaults()
+	v := newValidator(l.cfg)
+	v.all()
+	if opts.Serve {
+		v.serve()
+	}
+	merge(&l.found, &v.faults)
+	if err := l.found.err(); err != nil {
+		return nil, err
+	}
+	return l.cfg, nil
+}
+
+// LoadHostDatabase reads where the host database is and nothing else, for programs that administer it: the rest may be
+// missing or wrong, but for what might have been meant for this section, such as unknown keys and variables.
+func LoadHostDatabase(ctx context.Context, opts LoadOptions) (catalog.Config, error) {
+	l, err := gather(ctx, opts)
+	if err != nil {
+		return catalog.Config{}, err
+	}
+	l.cfg.Identity.Providers = nil
+	l.cfg.SecretKeyFile = ""
+	l.cfg.readSecrets(l.read, &l.found)
+	l.cfg.Defaults()
+	v := newValidator(l.cfg)
+	v.values()
+	v.later()
+	v.secrets()
+	v.hostDatabase()
+	v.bounds()
+	merge(&l.found, &v.faults)
+	l.found.list = slices.DeleteFunc(l.found.list, func(f Fault) bool {
+		section, _, below := strings.Cut(f.Path, ".")
+		elsewhere := section != "host_database" && f.Path != ""
+		return elsewhere && (below || strings.Contains(f.Path, "[") || schema().fieldFor(section) != nil)
+	})
+	return l.cfg.HostDatabase, l.found.err()
+}
+
+// loading is a Config on its way: file and environment are in it, secrets' files and defaults are not.
+type loading struct {
+	cfg   *Config
+	read  func(string) ([]byte, error)
+	found findings
+}
+
+func gather(ctx context.Context, opts LoadOptions) (*loading, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	if opts.Environ == nil {
 		opts.Environ = os.Environ()
 	}
 	if opts.ReadFile == nil {
 		opts.ReadFile = readFile
 	}
-	env := newEnvironment(opts.Environ)
-	var found findings
-	data, name, err := readConfig(ctx, opts)
+	digests := map[string][sha256.Size]byte{}
+	opts.ReadFile = digesting(opts.ReadFile, digests)
+	data, name, err := readConfig(opts)
 	if err != nil {
 		return nil, err
 	}
-	cfg := &Config{src: &sources{file: name, at: map[string]origin{}}}
-	if name != "" && !cfg.fromDocument(data, env, &found) {
-		return nil, found.err()
+	env := newEnvironment(opts.Environ)
+	l := &loading{read: opts.ReadFile}
+	l.cfg = &Config{src: &sources{file: name, at: map[string]origin{}, digests: digests}}
+	if name != "" && !l.cfg.fromDocument(data, env, &l.found) {
+		return nil, l.found.err()
 	}
-	applyEnvironment(cfg, env, cfg.src, &found)
-	cfg.hostDatabaseFromEnv(env, &found)
-	if err := ctx.Err(); err != nil {
-		return nil, err
+	applyEnvironment(l.cfg, env, l.cfg.src, &l.found)
+	l.cfg.hostDatabaseFromEnv(env, &l.found)
+	return l, nil
+}
+
+// digesting notes the digest of all that read returns, so that Watch knows what was loaded.
+func digesting(read func(string) ([]byte, error), digests map[string][sha256.Size]byte) func(string) ([]byte, error) {
+	return func(name string) ([]byte, error) {
+		b, err := read(name)
+		if err == nil {
+			digests[name] = sha256.Sum256(b)
+		}
+		return b, err
 	}
-	cfg.readSecrets(opts.ReadFile, &found)
-	cfg.Defaults()
-	v := newValidator(cfg)
-	v.all()
-	if opts.Serve {
-		v.serve()
-	}
-	merge(&found, &v.faults)
-	if err := found.err(); err != nil {
-		return nil, err
-	}
-	return cfg, nil
 }
 
 // readConfig returns the file's content and name, both empty where there is none to read.
-func readConfig(ctx context.Context, opts LoadOptions) ([]byte, string, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, "", err
-	}
+func readConfig(opts LoadOptions) ([]byte, string, error) {
 	name := opts.Path
 	if name == "" {
 		name = DefaultPath
@@ -97,7 +152,7 @@ func (c *Config) fromDocument(data []byte, env environment, found *findings) boo
 		return len(found.list) == 0
 	}
 	d.decode(root, doc, reflect.ValueOf(c).Elem(), "")
-	return true
+	return doc.kind == dictNode || doc.kind == nullNode
 }
 
 // hostDatabaseFromEnv takes fh-saas' own DB_* variables where nothing else names the host database.
@@ -126,12 +181,14 @@ func hasFaultAt(found *findings, path string, o origin) bool {
 	})
 }
 
-// merge adds what validation found, but for keys that are known to be wrong already: what such a key should have held
-// is missing only because of that.
+// merge adds what validation found, but for keys that are known to be wrong already, in themselves, in what is below
+// them or in their twin: what validation misses there is missing only because of that.
 func merge(found, more *findings) {
 	faulty := map[string]bool{}
 	for _, f := range found.list {
-		faulty[f.Path] = true
+		for path := f.Path; path != ""; path = parentPath(path) {
+			faulty[path] = true
+		}
 	}
 	for _, f := range more.list {
 		if !faulty[f.Path] && !faulty[strings.TrimSuffix(f.Path, "_file")] && !faulty[f.Path+"_file"] {

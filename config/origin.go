@@ -1,6 +1,7 @@
 package config
 
 import (
+	"crypto/sha256"
 	"strconv"
 	"strings"
 )
@@ -18,6 +19,8 @@ type sources struct {
 	at   map[string]origin // by path; "" is the document itself
 	// read holds, by the path of a secret, the file that its value was read from.
 	read map[string]string
+	// digests are of the files as they were read.
+	digests map[string][sha256.Size]byte
 }
 
 // where finds the origin of a path, or of the nearest key around it that has one.

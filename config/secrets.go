@@ -70,7 +70,7 @@ func (c *Config) readSecrets(read func(string) ([]byte, error), found *findings)
 	}
 	src := sources{read: map[string]string{}}
 	if c.src != nil {
-		src.file, src.at = c.src.file, c.src.at
+		src.file, src.at, src.digests = c.src.file, c.src.at, c.src.digests
 		maps.Copy(src.read, c.src.read)
 	}
 	c.src = &src

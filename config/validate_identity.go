@@ -15,7 +15,6 @@ const maxLeeway = 10 * time.Minute
 
 func (v *validator) identity() {
 	id := &v.c.Identity
-	before := len(v.faults.list)
 	names := map[string]int{}
 	for i := range id.Providers {
 		p := &id.Providers[i]
@@ -40,7 +39,7 @@ func (v *validator) identity() {
 			}
 		}
 	}
-	if len(v.faults.list) == before {
+	if !slices.ContainsFunc(v.faults.list, func(f Fault) bool { return strings.HasPrefix(f.Path, "identity.") }) {
 		v.authAgrees()
 	}
 }
