@@ -33,21 +33,34 @@ func redactURIs(s string) string {
 		return s
 	}
 	var b strings.Builder
-	for at >= 0 {
+	for {
 		scheme := schemeBefore(s[:at])
 		b.WriteString(s[:at+3])
-		rest := s[at+3:]
-		end, next := len(rest), strings.Index(rest, "://")
-		if next >= 0 {
-			end = next - len(schemeBefore(rest[:next]))
-		}
-		b.WriteString(redactUserinfo(scheme, rest[:end]))
+		s = s[at+3:]
+		end, next := nextURI(s)
+		b.WriteString(redactUserinfo(scheme, s[:end]))
 		if next < 0 {
 			return b.String()
 		}
-		s, at = rest[end:], next-end
+		s, at = s[end:], next-end
 	}
-	return b.String()
+}
+
+// nextURI says where the next URI begins in what follows a "://", and where its own "://" stands. A URI begins behind a
+// space, a quote or a bracket: "user://" right behind a scheme is a password that begins with slashes.
+func nextURI(s string) (begins, at int) {
+	for from := 0; ; {
+		i := strings.Index(s[from:], "://")
+		if i < 0 {
+			return len(s), -1
+		}
+		at = from + i
+		begins = at - len(schemeBefore(s[:at]))
+		if begins > 0 && begins < at && strings.IndexByte(" \t\r\n\"'`([{<>,;=|", s[begins-1]) >= 0 {
+			return begins, at
+		}
+		from = at + 3
+	}
 }
 
 // schemeBefore is the URI scheme (RFC 3986 section 3.1) that s ends with.

@@ -124,8 +124,19 @@ func numberLike(s string) bool {
 	return strings.Trim(s, "0123456789.+-eE") == ""
 }
 
+// Bounds of the work on one text: what is longer is cut, with so much less shown that no secret is shown by half.
+const (
+	maxRedact = 64 << 10
+	cutMargin = 8 << 10
+)
+
 // String returns s without what looks like a credential. It returns s itself, without allocating, where nothing does.
+// Of a text longer than 64 KiB only the beginning is returned, followed by "…".
 func (r *Redactor) String(s string) string {
+	if len(s) > maxRedact {
+		s = r.String(s[:maxRedact])
+		return s[:max(0, len(s)-cutMargin)] + "…"
+	}
 	s = r.exact(s)
 	if !suspicious(s) {
 		return s

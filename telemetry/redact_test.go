@@ -30,6 +30,8 @@ func TestPatternsHideCredentials(t *testing.T) {
 		{`parse "postgres://u:p ` + canary + `@h/db": invalid userinfo`, `parse "postgres://u:***@h/db": invalid userinfo`},
 		{"postgres://u:p@" + canary + "/x?y#z@h/db", "postgres://u:***@h/db"},
 		{"postgres://u:" + canary + "'\"@h/db", "postgres://u:***@h/db"},
+		{"postgres://u://" + canary + "//@h/db", "postgres://u:***@h/db"},
+		{"://u:" + canary + "@h/db", "://u:***@h/db"},
 		{"postgres://:" + canary + "@h/db", "postgres://:***@h/db"},
 		{"https://u:" + canary + "@idp.example.com/x", "https://u:***@idp.example.com/x"},
 		{"host=h user=u password=" + canary + " dbname=d", "host=h user=u password=*** dbname=d"},
@@ -183,6 +185,22 @@ func TestOverlappingSecretsAreHiddenTogether(t *testing.T) {
 		if got := r.String(in); got != want {
 			t.Errorf("%q became %q, want %q", in, got, want)
 		}
+	}
+}
+
+func TestOfALongTextOnlyTheBeginningIsShownAndNoSecretByHalf(t *testing.T) {
+	r := NewRedactor()
+	r.Add(canary)
+	for _, s := range []string{canary, jwt, "postgres://u:" + strings.Repeat("p", 4000) + "@h/d"} {
+		for before := maxRedact - len(s) - 1; before <= maxRedact; before += max(1, len(s)/10) {
+			got := r.String(strings.Repeat("x ", before/2) + s + strings.Repeat(" y", maxRedact))
+			if len(got) > maxRedact || strings.Contains(got, canary[:4]) || strings.Contains(got, jwt[:12]) || strings.Contains(got, "ppp") {
+				t.Fatalf("%d bytes before it: half of a secret is shown: %q", before, got[len(got)-100:])
+			}
+		}
+	}
+	if got := r.String(strings.Repeat("authorization", 1<<20)); len(got) > maxRedact {
+		t.Errorf("%d bytes", len(got))
 	}
 }
 
