@@ -300,6 +300,9 @@ func (d Deps) check() error {
 // Close ends the fetches and writes under way and waits for them. Calling it again does nothing.
 func (a *Auth) Close() error {
 	a.owner.close()
+	for _, p := range a.providers {
+		p.client.CloseIdleConnections()
+	}
 	a.sessions.Close()
 	a.subjects.Close()
 	a.domains.Close()

@@ -191,7 +191,7 @@ func (a *Auth) setFlow(w http.ResponseWriter, cookies []string, f *flow) error {
 // is left alone; the browser would not have taken it from us either.
 func (a *Auth) dropCookie(w http.ResponseWriter, name string) {
 	for i := range len(name) {
-		if !isBase64URL(name[i]) {
+		if c := name[i]; c <= ' ' || c > '~' || strings.IndexByte(`()<>@,;:\"/[]?={}`, c) >= 0 {
 			return
 		}
 	}

@@ -119,10 +119,12 @@ func badIDToken(cause error) error {
 	}
 }
 
-// askUserInfo adds email and email_verified from the UserInfo endpoint where the ID token has none: in the code flow
-// a provider may keep them there (OpenID Connect Core 5.3, 5.4). sub must be the ID token's.
+// askUserInfo takes email and email_verified from the UserInfo endpoint where the ID token does not have both: in the
+// code flow a provider may keep them there (OpenID Connect Core 5.3, 5.4). sub must be the ID token's.
 func (p *provider) askUserInfo(ctx context.Context, m *metadata, who *person, accessToken string) error {
-	if _, given := who.claims["email"]; given || m.UserInfo == "" {
+	_, address := who.claims["email"]
+	_, verified := who.claims["email_verified"]
+	if (address && verified) || m.UserInfo == "" {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)

@@ -201,7 +201,7 @@ func (a *Auth) fail(w http.ResponseWriter, r *http.Request, err error, returnTo 
 		a.log.WarnContext(r.Context(), "identity provider unavailable", "error", err)
 		a.refuse(w, r, codeProviderUnavailable, err)
 	default:
-		if !errors.Is(err, catalog.ErrUnavailable) {
+		if !errors.Is(err, catalog.ErrUnavailable) && r.Context().Err() == nil {
 			a.log.ErrorContext(r.Context(), "sign-in failed", "error", err)
 		}
 		a.refuse(w, r, codeHostDatabase, err)

@@ -3,12 +3,14 @@ package auth
 import (
 	"bytes"
 	"context"
+	"errors"
 	"log/slog"
 	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
 	"net/url"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -125,9 +127,35 @@ func newRig(t testing.TB, options ...rigOption) *rig {
 	return g
 }
 
+// emptyHost is a migrated host database as a file: made once, copied by each test.
+var emptyHost = sync.OnceValues(func() (content []byte, err error) {
+	dir, err := os.MkdirTemp("", "tenantgate-auth")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	path := filepath.Join(dir, "host.db")
+	h, err := catalog.Open(context.Background(), "sqlite:"+path)
+	if err != nil {
+		return nil, err
+	}
+	if err := h.Close(); err != nil {
+		return nil, err
+	}
+	return os.ReadFile(path)
+})
+
 func openHost(t testing.TB) *catalog.HostDatabase {
 	t.Helper()
-	h, err := catalog.Open(context.Background(), "sqlite:"+filepath.Join(t.TempDir(), "host.db"))
+	path := filepath.Join(t.TempDir(), "host.db")
+	empty, err := emptyHost()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, empty, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h, err := catalog.Open(context.Background(), "sqlite:"+path)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -124,8 +124,11 @@ func (a *Auth) readSession(ctx context.Context, key sessionKey) (*sessionFacts, 
 	if f.mac, err = hex.DecodeString(row.MAC); err != nil || len(f.mac) != sha256.Size || errors.Join(bad[:]...) != nil {
 		return nil, false, nil // no program of ours wrote this row: it opens nothing
 	}
+	if end := f.created.Add(a.absolute); end.Before(f.expires) {
+		f.expires = end // absolute_timeout became shorter since the sign-in
+	}
 	f.use = a.useOf(key)
-	seen := f.lastSeen.UnixNano()
+	seen := min(f.lastSeen.UnixNano(), f.began.UnixNano()) // a clock that is ahead elsewhere keeps nothing alive here
 	raise(&f.use.at, seen)
 	raise(&f.use.written, seen)
 	return f, true, nil
@@ -142,7 +145,7 @@ func (a *Auth) useOf(key sessionKey) *lastUse {
 	return u
 }
 
-// idleAt reports whether nobody has used the session for the idle timeout. A last use in the future counts as now.
+// idleAt reports whether nobody has used the session for the idle timeout.
 func (a *Auth) idleAt(f *sessionFacts, now time.Time) bool {
 	return now.UnixNano()-f.use.at.Load() >= int64(a.idle)
 }

@@ -157,6 +157,22 @@ func TestSessionEndsToTheSecondHoweverMuchItIsUsed(t *testing.T) {
 	}
 }
 
+func TestShorterAbsoluteTimeoutHoldsForSessionsThatAreThere(t *testing.T) {
+	g := newRig(t)
+	g.addUser("main|alice", "")
+	b := g.browser()
+	b.mustSignIn("alice")
+	g.cfg.Session.AbsoluteTimeout = 30 * time.Minute
+	b.auth = g.replica()
+	if id := mustIdentity(t, b); !id.Expires.Equal(g.clock.Now().Add(30 * time.Minute)) {
+		t.Fatalf("expires %v", id.Expires)
+	}
+	g.clock.advance(30 * time.Minute)
+	if _, err := b.identity(); !errors.Is(err, ErrSessionExpired) {
+		t.Fatal(err)
+	}
+}
+
 func TestIdleSessionEndsAndUseKeepsItAlive(t *testing.T) {
 	g := newRig(t)
 	g.addUser("main|alice", "")

@@ -116,6 +116,9 @@ func (c Config) validateTogether(fault func(string, string, ...any)) {
 			if p.Name == other.Name && p.Name != "" {
 				fault(path+".name", "is the name of providers[%d] too", j)
 			}
+			if p.Issuer == other.Issuer && slices.ContainsFunc(p.Bearer.Audiences, func(a string) bool { return slices.Contains(other.Bearer.Audiences, a) }) {
+				fault(path+".bearer.audiences", "and the ones of providers[%d] overlap at one issuer; a token could be of either", j)
+			}
 			switch a, b := p.SubjectPrefix, other.SubjectPrefix; {
 			case a == b && (a != "" || c.InsecureEmptyPrefix):
 				fault(path+".subject_prefix", "is the one of providers[%d] too; their users would be taken for each other", j)

@@ -43,6 +43,10 @@ func TestFaultsOfTheConfigurationAreNamedAllAtOnce(t *testing.T) {
 			"providers[0].issuer", "providers[0].discovery_url", "providers[0].client_auth", "providers[0].prompt", "providers[0].scopes[1]", "providers[0].scopes:",
 			"providers[0].email_domains[1]", "providers[0].email_domains[2]", "providers[0].bearer.audiences[0]", "providers[0].bearer.algorithms[0]", "providers[0].bearer.leeway", "providers[0].subject_prefix",
 		}},
+		"same issuer and audience": {Config{Providers: []Provider{
+			{Name: "a", Issuer: "https://a.example.com", SubjectPrefix: "a|", Bearer: BearerConfig{Audiences: []string{"api"}}},
+			{Name: "b", Issuer: "https://a.example.com", SubjectPrefix: "b|", Bearer: BearerConfig{Audiences: []string{"x", "api"}}},
+		}}, []string{"providers[1].bearer.audiences"}},
 		"no client":    {Config{Providers: []Provider{{Name: "a", Issuer: "https://a.example.com"}}}, []string{"providers[0].client_id"}},
 		"no secret":    {Config{Providers: []Provider{{Name: "a", Issuer: "https://a.example.com", ClientID: "x"}}}, []string{"providers[0].client_secret"}},
 		"bearer alone": {Config{Providers: []Provider{{Name: "a", Issuer: "https://a.example.com", Bearer: BearerConfig{Audiences: []string{"api"}}}}}, nil},
