@@ -164,7 +164,7 @@ func (tx *Tx) lock(ctx context.Context, key string) error {
 	if tx.h.engine == EngineSQLite {
 		return nil
 	}
-	_, err := tx.exec(ctx, "lock", "lock", storable(key))
+	_, err := tx.exec(ctx, "lock", "lock", clean(key))
 	return err
 }
 
