@@ -26,6 +26,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+
 	"github.com/tenantgate/tenantgate/admin"
 	"github.com/tenantgate/tenantgate/auth"
 	"github.com/tenantgate/tenantgate/billing"
@@ -46,6 +48,9 @@ type Options struct {
 	Version string
 	// Clock is the time. Nil: time.Now.
 	Clock func() time.Time
+	// SpanExporter receives the spans, redacted, where telemetry.traces is otlp. Nil: the OTLP exporter, which
+	// OTEL_EXPORTER_OTLP_* leads to the collector.
+	SpanExporter sdktrace.SpanExporter
 }
 
 // Gate is an open tenantgate: the host database, what is remembered of it, and the configuration in force.
@@ -82,7 +87,9 @@ func OpenWith(ctx context.Context, cfg *config.Config, opts Options) (*Gate, err
 	if opts.Clock == nil {
 		opts.Clock = time.Now
 	}
-	tel, err := telemetry.New(cfg.Telemetry, telemetry.Options{Writer: opts.LogWriter, Version: opts.Version, Clock: opts.Clock})
+	tel, err := telemetry.New(cfg.Telemetry, telemetry.Options{
+		Writer: opts.LogWriter, Version: opts.Version, Clock: opts.Clock, SpanExporter: opts.SpanExporter,
+	})
 	if err != nil {
 		return nil, err
 	}

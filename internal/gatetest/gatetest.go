@@ -8,6 +8,7 @@ package gatetest
 
 import (
 	"context"
+	"crypto"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -19,6 +20,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 
 	"github.com/tenantgate/tenantgate"
 	"github.com/tenantgate/tenantgate/auth"
@@ -58,6 +61,8 @@ type Options struct {
 	LogWriter io.Writer
 	// Clock; nil: time.Now.
 	Clock func() time.Time
+	// SpanExporter receives spans where telemetry.traces is on; nil: the OTLP exporter.
+	SpanExporter sdktrace.SpanExporter
 }
 
 // World is everything on loopback.
@@ -93,12 +98,18 @@ func PublicURL(l net.Listener) string {
 
 // StartProvider serves a provider whose client may come back to the gates at those public URLs.
 func StartProvider(people []devidp.Person, publicURLs ...string) (*Provider, error) {
+	return StartProviderWithKey(nil, people, publicURLs...)
+}
+
+// StartProviderWithKey is StartProvider with the key that signs; nil: a new RSA key, which takes a while to make.
+func StartProviderWithKey(key crypto.Signer, people []devidp.Person, publicURLs ...string) (*Provider, error) {
 	l, err := NewListener()
 	if err != nil {
 		return nil, err
 	}
 	cfg := devidp.Config{
 		Issuer: "http://" + l.Addr().String(), People: people, ClientID: ClientID, ClientSecret: secret.New(clientSecret),
+		Key: key,
 	}
 	for _, u := range publicURLs {
 		cfg.RedirectURIs = append(cfg.RedirectURIs, u+"/_gate/callback/dev")
@@ -163,7 +174,7 @@ func (w *World) start(ctx context.Context, o Options) error {
 	if logs == nil {
 		logs = io.Discard
 	}
-	gate, err := tenantgate.OpenWith(ctx, w.Config, tenantgate.Options{LogWriter: logs, Clock: o.Clock})
+	gate, err := tenantgate.OpenWith(ctx, w.Config, tenantgate.Options{LogWriter: logs, Clock: o.Clock, SpanExporter: o.SpanExporter})
 	if err != nil {
 		return errors.Join(err, l.Close())
 	}
