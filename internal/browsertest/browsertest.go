@@ -337,6 +337,8 @@ func Screenshot(t testing.TB, ctx context.Context, name string) {
 	if name == "" || strings.ContainsAny(name, `/\`) {
 		t.Fatalf("screenshot name %q must be a plain file name", name)
 	}
+	// A transition under way (a switch to dark starts some) would be caught half done.
+	get(t, ctx, chromedp.Evaluate[int](`document.getAnimations().filter((a) => { try { a.finish(); return false } catch { return true } }).length`))
 	picture := get(t, ctx, chromedp.FullScreenshot(100))
 	dir := os.Getenv(ScreenshotsEnv)
 	if dir == "" {

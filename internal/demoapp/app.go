@@ -136,7 +136,7 @@ func (a *App) tenant(next page) http.HandlerFunc {
 		if uri == "" {
 			a.fail(w, r, refusal{
 				Status: http.StatusInternalServerError, Title: "This request names no tenant",
-				Text: "The app got no " + headerDBURI + " header. Choose a tenant first.", Link: "/_gate/tenants", Label: "Choose a tenant",
+				Text: "The app got no " + headerDBURI + " header. Choose a workspace first.", Link: "/_gate/tenants", Label: "Choose a workspace",
 			})
 			return
 		}
