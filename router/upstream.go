@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -172,6 +173,9 @@ func (b *balancer) RoundTrip(r *http.Request) (*http.Response, error) {
 	if n > 1 {
 		first = b.upstream.next.Add(1)
 	}
+	if n > 1 && r.Body != nil && r.Body != http.NoBody {
+		r.Body = heldOpen{r.Body}
+	}
 	var err error
 	for i := range n {
 		e := &b.endpoints[(first+i)%n]
@@ -183,12 +187,19 @@ func (b *balancer) RoundTrip(r *http.Request) (*http.Response, error) {
 		if res, err = e.transport.RoundTrip(r); err == nil {
 			return res, nil
 		}
-		if !dialFailed(err) || r.Body != nil && r.Body != http.NoBody || r.Context().Err() != nil {
+		if !dialFailed(err) || r.Context().Err() != nil {
 			return nil, err
 		}
 	}
 	return nil, err
 }
+
+// heldOpen is a request's body that an address which cannot be connected to leaves as it is, unread and open, for the
+// next. ReverseProxy closes the body itself once the request is over.
+type heldOpen struct{ io.Reader }
+
+// Close implements io.Closer; it closes nothing.
+func (heldOpen) Close() error { return nil }
 
 func dialFailed(err error) bool {
 	var op *net.OpError
