@@ -147,11 +147,27 @@ func appendPadded(b []byte, n, width int) []byte {
 	return append(b, digits[:width]...)
 }
 
+// plain8 reports whether none of eight bytes needs an escape: each is ASCII, no control character, quote or backslash.
+// It looks at them as one number: a borrow or carry out of a byte's seven bits shows in its eighth.
+func plain8(s string) bool {
+	const ones, high = 0x0101010101010101, 0x8080808080808080
+	x := uint64(s[0]) | uint64(s[1])<<8 | uint64(s[2])<<16 | uint64(s[3])<<24 |
+		uint64(s[4])<<32 | uint64(s[5])<<40 | uint64(s[6])<<48 | uint64(s[7])<<56
+	quote, backslash := x^(ones*'"'), x^(ones*'\\')
+	return (x|(x+ones)|(x-ones*0x20)|(quote-ones)|(backslash-ones))&high == 0
+}
+
 // appendJSON appends s as the inside of a JSON string (RFC 8259 section 7). Control characters, DEL and the C1 range
 // (a terminal obeys them) and the line separators U+2028 and U+2029 are escaped; invalid UTF-8 becomes U+FFFD.
 func appendJSON(b []byte, s string) []byte {
 	start := 0
 	for i := 0; i < len(s); {
+		for i+8 <= len(s) && plain8(s[i:i+8]) {
+			i += 8
+		}
+		if i == len(s) {
+			break
+		}
 		c := s[i]
 		if c < utf8.RuneSelf {
 			if c >= 0x20 && c != '"' && c != '\\' && c != 0x7f {

@@ -147,6 +147,22 @@ func FuzzAccessLine(f *testing.F) {
 	})
 }
 
+func TestEveryByteIsEscapedInEveryPlace(t *testing.T) {
+	for c := range 256 {
+		for at := range 16 {
+			s := []byte("0123456789abcdef")
+			s[at] = byte(c)
+			plain := c >= 0x20 && c < 0x7f && c != '"' && c != '\\'
+			if got := plain8(string(s[at/8*8:][:8])); got && !plain || !got && plain && at%8 == 7 {
+				t.Fatalf("byte %#x at %d: plain %v", c, at, got)
+			}
+			if got := string(appendJSON(nil, string(s))); plain != (got == string(s)) {
+				t.Fatalf("byte %#x at %d: %q", c, at, got)
+			}
+		}
+	}
+}
+
 func TestAccessLineAllocatesNothing(t *testing.T) {
 	l, a := newAccessLog(io.Discard, NewRedactor(), true), sample()
 	if allocs := testing.AllocsPerRun(1000, func() { l.Write(a) }); allocs > 0 {

@@ -206,11 +206,14 @@ func isWord(c byte) bool {
 	return c < 64 && digitBits>>c&1 != 0 || c >= 64 && c < 128 && uint64(letterBits)>>(c-64)&1 != 0
 }
 
-// matcher finds registered secrets. Most positions of most texts cost it one look into a table.
+// matcher finds registered secrets. It looks at every fourth pair of bytes of a text alone: a secret has at least five
+// bytes, so one of its first four pairs stands there.
 type matcher struct {
 	heads map[[4]byte][]string // secrets by their first bytes, longest first
-	maybe [256][4]uint64       // bit set of second bytes for each first byte
+	pairs [256][4]uint64       // the first four pairs of all secrets: for each first byte the set of second bytes
 }
+
+const matchStride = 4
 
 func (m *matcher) add(secret string) {
 	if m.heads == nil {
@@ -218,12 +221,14 @@ func (m *matcher) add(secret string) {
 	}
 	key := [4]byte([]byte(secret[:4]))
 	m.heads[key] = append(m.heads[key], secret)
-	m.maybe[secret[0]][secret[1]>>6] |= 1 << (secret[1] & 63)
+	for i := range matchStride {
+		m.pairs[secret[i]][secret[i+1]>>6] |= 1 << (secret[i+1] & 63)
+	}
 }
 
-// at is the length of the longest secret that begins at s[i], or 0. At least wordSecret bytes stand there.
+// at is the length of the longest secret that begins at s[i], or 0.
 func (m *matcher) at(s string, i int) int {
-	if m.maybe[s[i]][s[i+1]>>6]&(1<<(s[i+1]&63)) == 0 {
+	if i+wordSecret > len(s) {
 		return 0
 	}
 	for _, secret := range m.heads[[4]byte{s[i], s[i+1], s[i+2], s[i+3]}] {
@@ -234,6 +239,21 @@ func (m *matcher) at(s string, i int) int {
 	return 0
 }
 
+// next finds the first secret that begins at or after from; n is 0 if there is none.
+func (m *matcher) next(s string, from int) (i, n int) {
+	for p := from; p+1 < len(s); p += matchStride {
+		if m.pairs[s[p]][s[p+1]>>6]>>(s[p+1]&63)&1 == 0 {
+			continue
+		}
+		for i := max(from, p-matchStride+1); i <= p; i++ {
+			if n := m.at(s, i); n > 0 {
+				return i, n
+			}
+		}
+	}
+	return 0, 0
+}
+
 // replace hides every secret in s; secrets that overlap are hidden together. Without any it returns s itself.
 func (m *matcher) replace(s string) string {
 	if m.heads == nil {
@@ -241,18 +261,14 @@ func (m *matcher) replace(s string) string {
 	}
 	var b []byte
 	done := 0
-	for i := 0; i+wordSecret <= len(s); i++ {
-		n := m.at(s, i)
-		if n == 0 {
-			continue
-		}
+	for i, n := m.next(s, 0); n > 0; i, n = m.next(s, done) {
 		end := i + n
-		for j := i + 1; j < end && j+wordSecret <= len(s); j++ {
+		for j := i + 1; j < end; j++ {
 			end = max(end, j+m.at(s, j))
 		}
 		b = append(b, s[done:i]...)
 		b = append(b, Redacted...)
-		done, i = end, end-1
+		done = end
 	}
 	if b == nil {
 		return s
