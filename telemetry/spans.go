@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"os"
-	"strings"
 	"sync"
 	"time"
 
@@ -28,8 +26,10 @@ const (
 func newTracerProvider(redact *Redactor, log *slog.Logger, opts Options) (*sdktrace.TracerProvider, error) {
 	exporter := opts.SpanExporter
 	if exporter == nil {
-		registerExporterSecrets(redact)
-		var err error
+		err := checkCollector(redact)
+		if err != nil {
+			return nil, err
+		}
 		// Endpoint, headers and TLS come from OTEL_EXPORTER_OTLP_*; nothing is connected before the first export.
 		if exporter, err = otlptracehttp.New(context.Background()); err != nil {
 			return nil, fmt.Errorf("otlp exporter: %s", redact.String(err.Error()))
@@ -49,17 +49,6 @@ func newTracerProvider(redact *Redactor, log *slog.Logger, opts Options) (*sdktr
 			sdktrace.WithExportTimeout(spanTimeout),
 		),
 	), nil
-}
-
-// registerExporterSecrets registers the values of OTLP headers: they authenticate the program to its collector.
-func registerExporterSecrets(redact *Redactor) {
-	for _, name := range []string{"OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS"} {
-		for pair := range strings.SplitSeq(os.Getenv(name), ",") {
-			if _, value, ok := strings.Cut(pair, "="); ok {
-				redact.Add(strings.TrimSpace(value))
-			}
-		}
-	}
 }
 
 // redactingExporter shows the exporter below only redacted spans, and keeps its errors out of OpenTelemetry's global

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -205,6 +206,34 @@ func TestSpansReachACollectorOverOTLPWithRedactedBody(t *testing.T) {
 	tel.Logger.Info("the key is collector-canary")
 	if strings.Contains(out.String(), "collector-canary") {
 		t.Error("the collector's key came out")
+	}
+}
+
+// FAIL-1, LEAK-3: the exporter would print such values and go on without them.
+func TestABadCollectorVariableStopsTheStartUnseen(t *testing.T) {
+	notPEM := t.TempDir() + "/" + canary + ".pem"
+	if err := os.WriteFile(notPEM, []byte("no certificate"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, value := range map[string]string{
+		"OTEL_EXPORTER_OTLP_ENDPOINT":           "http://u:" + canary + "@h:port",
+		"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT":    canary,
+		"OTEL_EXPORTER_OTLP_HEADERS":            "X-Key=1," + canary,
+		"OTEL_EXPORTER_OTLP_TRACES_HEADERS":     "X Key=" + canary,
+		"OTEL_EXPORTER_OTLP_TIMEOUT":            canary,
+		"OTEL_EXPORTER_OTLP_TRACES_TIMEOUT":     "-5",
+		"OTEL_EXPORTER_OTLP_CERTIFICATE":        notPEM,
+		"OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE": "/nowhere/" + canary,
+		"OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE": notPEM,
+		"OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY":  notPEM,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Setenv(name, value)
+			_, err := New(Config{Traces: "otlp"}, Options{Writer: &safeBuffer{}})
+			if err == nil || !strings.Contains(err.Error(), name) || strings.Contains(err.Error(), canary) {
+				t.Errorf("error %v", err)
+			}
+		})
 	}
 }
 
