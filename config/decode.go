@@ -87,6 +87,9 @@ func (d *decoder) section(s *spec, n *node, v reflect.Value, path string) {
 		f := s.fieldFor(e.key)
 		at := childPath(path, showKey(e.key))
 		if f == nil {
+			if strings.ContainsAny(e.key, "0123456789") { // no key of ours has one, and secrets do
+				at = childPath(path, showKey(""))
+			}
 			d.report(e.origin, at, "unknown key"+d.suggest(s, e.key))
 			continue
 		}

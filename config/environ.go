@@ -273,15 +273,15 @@ func unknownVariable(root *spec, name string) string {
 		return "unknown variable, which Kubernetes made of a service's name; set enableServiceLinks: false in the pod, or rename the service"
 	}
 	var all []string
-	root.leaves(func(s *spec) { all = append(all, variableOf(s.pattern)) })
+	root.leaves(func(s *spec) { all = append(all, strings.TrimPrefix(variableOf(s.pattern), variablePrefix)) })
 	plain := strings.Map(func(r rune) rune {
 		if r >= '1' && r <= '9' {
 			return '0'
 		}
 		return r
-	}, name)
+	}, strings.TrimPrefix(name, variablePrefix))
 	if near := nearest(plain, all); near != "" {
-		return "unknown variable; did you mean " + near + "?"
+		return "unknown variable; did you mean " + variablePrefix + near + "?"
 	}
 	return "unknown variable; it stands for no key of the configuration"
 }

@@ -166,8 +166,19 @@ forward: {middleware_headers: "${B}"}
 func TestExpand(t *testing.T) {
 	env := environment{"A": "1", "EMPTY": "", "D": "$$${A}"}
 	tests := []struct{ in, want string }{
-		{"", ""}, {"x", "x"}, {"$", "$"}, {"$$", "$"}, {"$$$", "$$"}, {"$A", "$A"}, {"${A}", "1"}, {"$${A}", "${A}"},
-		{"$$${A}", "$1"}, {"x${A}y${A}z", "x1y1z"}, {"${EMPTY}", ""}, {"${D}", "$$${A}"}, {"a}b{", "a}b{"},
+		{"", ""},
+		{"x", "x"},
+		{"$", "$"},
+		{"$$", "$"},
+		{"$$$", "$$"},
+		{"$A", "$A"},
+		{"${A}", "1"},
+		{"$${A}", "${A}"},
+		{"$$${A}", "$1"},
+		{"x${A}y${A}z", "x1y1z"},
+		{"${EMPTY}", ""},
+		{"${D}", "$$${A}"},
+		{"a}b{", "a}b{"},
 	}
 	for _, tt := range tests {
 		if got, _, problem := expand(tt.in, env.lookup); got != tt.want || problem != "" {

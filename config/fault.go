@@ -36,7 +36,7 @@ func (f Fault) String() string {
 		b.WriteString(f.Path + ": ")
 	}
 	b.WriteString(f.Message)
-	return b.String()
+	return oneLine(b.String())
 }
 
 // Error holds every fault that was found, in the order of the file, then of the variables' names.

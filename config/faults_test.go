@@ -29,7 +29,7 @@ func TestEachFaultIsOneLineThatSaysWhereAndWhatToDo(t *testing.T) {
 		{"unknown key of a map", at("forward: {headers: {tenantid: X-A}}\n"), []string{"config.yaml:5:21: forward.headers.tenantid: unknown key; did you mean tenant_id?"}},
 		{"duplicate key", at("listen: :1\nroles: [a]\nlisten: :2\n"), []string{"config.yaml:7:1: listen: stands here a second time; the first is at line 5"}},
 		{"duplicate key in flow", at("tls: {cert_file: a, cert_file: b, key_file: k}\n"), []string{"config.yaml:5:21: tls.cert_file: stands here a second time"}},
-		{"text for a number", at("host_database2: 1\ncache:\n  entries: many\n"), []string{"config.yaml:5:1: host_database2: unknown key", "config.yaml:7:12: cache.entries: must be a whole number"}},
+		{"text for a number", at("host_databases: 1\ncache:\n  entries: many\n"), []string{"config.yaml:5:1: host_databases: unknown key", "config.yaml:7:12: cache.entries: must be a whole number"}},
 		{"number in quotes", at("cache: {entries: \"5\"}\n"), []string{"config.yaml:5:18: cache.entries: must be a whole number, not text; take the quotes off"}},
 		{"float for a number", at("cache: {entries: 1.5}\n"), []string{"config.yaml:5:18: cache.entries: must be a whole number"}},
 		{"negative number", at("cache: {entries: -5}\n"), []string{"config.yaml:5:18: cache.entries: must not be negative"}},
