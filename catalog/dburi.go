@@ -7,32 +7,45 @@ import (
 	"log/slog"
 	"net/url"
 	"strings"
+	"unique"
 )
 
 // DBURI is a database URI with its credentials. It redacts itself under every verb of fmt, in slog, JSON and text;
-// only Reveal shows it. The zero value is the absent URI.
-type DBURI struct{ s string }
+// only Reveal shows it. In an unexported field, where fmt calls no methods, it prints as an address: the text stands
+// behind a pointer. Equal URIs compare equal. The zero value is the absent URI.
+type DBURI struct{ h unique.Handle[string] }
 
 // NewDBURI wraps s verbatim; nothing is validated.
-func NewDBURI(s string) DBURI { return DBURI{s: s} }
+func NewDBURI(s string) DBURI {
+	if s == "" {
+		return DBURI{}
+	}
+	return DBURI{unique.Make(s)}
+}
 
 // Reveal returns the URI verbatim, password included. Callers must not log, trace or render it.
-func (u DBURI) Reveal() string { return u.s }
+func (u DBURI) Reveal() string {
+	if u.IsZero() {
+		return ""
+	}
+	return u.h.Value()
+}
 
 // IsZero reports whether there is no URI.
-func (u DBURI) IsZero() bool { return u.s == "" }
+func (u DBURI) IsZero() bool { return u == DBURI{} }
 
 // String returns the URI as postgresql://user:***@host/db. Query parameters are dropped (libpq accepts a
 // password there), and a text that is no URI prints as "***" alone.
 func (u DBURI) String() string {
-	if u.s == "" {
+	if u.IsZero() {
 		return ""
 	}
-	if kind, _, ok := strings.Cut(u.s, ":"); ok && (kind == "enc" || kind == "ref") {
+	text := u.Reveal()
+	if kind, _, ok := strings.Cut(text, ":"); ok && (kind == "enc" || kind == "ref") {
 		return kind + ":***"
 	}
-	p, err := url.Parse(u.s)
-	if err != nil || p.Scheme == "" || strings.Contains(u.s, "\n") {
+	p, err := url.Parse(text)
+	if err != nil || p.Scheme == "" || strings.Contains(text, "\n") {
 		return "***"
 	}
 	if strings.HasPrefix(p.Scheme, "sqlite") {
@@ -40,6 +53,9 @@ func (u DBURI) String() string {
 	}
 	if p.Opaque != "" {
 		return p.Scheme + ":***"
+	}
+	if signs := strings.Count(text, "@"); signs > 1 || signs == 1 && p.User == nil {
+		return p.Scheme + ":***" // a password with an unescaped / ? # or @: its parts are not where they seem to be
 	}
 	var b strings.Builder
 	b.WriteString(p.Scheme)
@@ -70,7 +86,7 @@ func (u DBURI) MarshalText() ([]byte, error) { return []byte(u.String()), nil }
 
 // UnmarshalText takes the URI verbatim.
 func (u *DBURI) UnmarshalText(b []byte) error {
-	u.s = string(b)
+	*u = NewDBURI(string(b))
 	return nil
 }
 
@@ -78,11 +94,11 @@ func (u *DBURI) UnmarshalText(b []byte) error {
 func (u *DBURI) Scan(v any) error {
 	switch t := v.(type) {
 	case nil:
-		u.s = ""
+		*u = DBURI{}
 	case string:
-		u.s = t
+		*u = NewDBURI(t)
 	case []byte:
-		u.s = string(t)
+		*u = NewDBURI(string(t))
 	default:
 		return fmt.Errorf("database uri column: unexpected type %T", v)
 	}
@@ -91,8 +107,8 @@ func (u *DBURI) Scan(v any) error {
 
 // Value implements driver.Valuer; the absent URI is NULL.
 func (u DBURI) Value() (driver.Value, error) {
-	if u.s == "" {
+	if u.IsZero() {
 		return nil, nil
 	}
-	return u.s, nil
+	return u.Reveal(), nil
 }

@@ -1,8 +1,12 @@
 package catalog
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -285,6 +289,29 @@ func TestNoErrorShowsURLPasswordOrParameter(t *testing.T) {
 				t.Errorf("failure %d shows too much: %s", i, text)
 			}
 		}
+	}
+}
+
+// LEAK-3: however it is printed, a database shows no password.
+func TestHostDatabaseRedactsItself(t *testing.T) {
+	h := openTest(t, newPostgres(t))
+	secret := strings.Split(strings.Split(h.URI(), ":")[2], "@")[0]
+	var logged bytes.Buffer
+	slog.New(slog.NewJSONHandler(&logged, nil)).Info("x", "host", h, "tables", &h.Tables.Sessions)
+	slog.New(slog.NewTextHandler(&logged, nil)).Info("x", "host", h)
+	text, err := json.Marshal(map[string]any{"host": h})
+	must(t, err)
+	shown := logged.String() + string(text) + h.String()
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%d", "%x"} {
+		shown += fmt.Sprintf(verb, h) + fmt.Sprintf(verb, []any{h}) + fmt.Sprintf(verb, &h.Tables)
+	}
+	err = h.InTx(t.Context(), func(tx *Tx) error {
+		shown += fmt.Sprintf("%v %+v %#v", tx, tx, tx)
+		return nil
+	})
+	must(t, err)
+	if strings.Contains(shown, secret) || !strings.Contains(shown, "postgres:***@127.0.0.1") {
+		t.Errorf("shown: %s", shown)
 	}
 }
 

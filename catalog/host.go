@@ -4,6 +4,9 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
+	"io"
+	"log/slog"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -94,7 +97,7 @@ func open(ctx context.Context, cfg Config) (*HostDatabase, error) {
 		maxConns = defaultMaxConnections
 	}
 	if loc.engine == EnginePostgreSQL {
-		h.uri = NewDBURI(loc.dsn)
+		h.uri = loc.dsn
 		h.pool, h.write, err = openPostgres(ctx, loc, maxConns, &h.broken)
 		h.read = h.write
 	} else {
@@ -173,6 +176,15 @@ func (h *HostDatabase) URI() string { return h.uri.Reveal() }
 
 // String returns the URL with the password redacted.
 func (h *HostDatabase) String() string { return h.uri.String() }
+
+// Format implements fmt.Formatter, so that no verb or flag reaches a field.
+func (h *HostDatabase) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, h.String()) }
+
+// LogValue implements slog.LogValuer.
+func (h *HostDatabase) LogValue() slog.Value { return slog.StringValue(h.String()) }
+
+// MarshalText implements encoding.TextMarshaler; JSON uses it.
+func (h *HostDatabase) MarshalText() ([]byte, error) { return []byte(h.String()), nil }
 
 // Engine is "postgresql" or "sqlite".
 func (h *HostDatabase) Engine() string { return h.engine }

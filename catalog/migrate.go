@@ -22,7 +22,7 @@ const (
 // migrate brings the schema up to date, in this order: tables and everything versioned, in one transaction each
 // (PostgreSQL) or all in one (SQLite); then the indexes, one by one.
 func (h *HostDatabase) migrate(ctx context.Context) (Report, error) {
-	report := Report{Engine: h.engine}
+	report := newReport(h.engine)
 	p, err := h.plan(ctx)
 	if err != nil {
 		return report, err
@@ -31,11 +31,13 @@ func (h *HostDatabase) migrate(ctx context.Context) (Report, error) {
 		return report, errors.Join(errs...)
 	}
 	if len(p.changes()) > 0 {
+		var done []string
 		if h.engine == EnginePostgreSQL {
-			report.Changes, err = h.migratePostgres(ctx, p.home)
+			done, err = h.migratePostgres(ctx, p.home)
 		} else {
-			report.Changes, err = h.migrateSQLite(ctx)
+			done, err = h.migrateSQLite(ctx)
 		}
+		report.Changes = append(report.Changes, done...)
 		if err != nil {
 			return report, err
 		}

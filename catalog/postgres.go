@@ -28,12 +28,12 @@ const (
 
 // postgresConfig turns the URL into a connection's configuration. pgx's own errors are dropped: they repeat the DSN.
 func postgresConfig(loc location) (*pgxpool.Config, error) {
-	pool, err := pgxpool.ParseConfig(loc.dsn)
+	pool, err := pgxpool.ParseConfig(loc.dsn.Reveal())
 	if err != nil {
 		return nil, errors.New("host database url: not understood: write postgresql://user:password@host:5432/database?sslmode=…")
 	}
 	cc := pool.ConnConfig
-	if err := requirePrimary(cc, loc.dsn); err != nil {
+	if err := requirePrimary(cc, loc.dsn.Reveal()); err != nil {
 		return nil, err
 	}
 	if cc.DefaultQueryExecMode == pgx.QueryExecModeSimpleProtocol {

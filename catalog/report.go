@@ -66,15 +66,22 @@ func (h *HostDatabase) Check(ctx context.Context) (Report, error) {
 	if err != nil {
 		return Report{}, err
 	}
-	report := Report{Engine: h.engine, Changes: p.changes()}
+	report := newReport(h.engine)
+	report.Changes = append(report.Changes, p.changes()...)
 	if len(p.missingTables) == len(hostTables()) {
 		return report, nil // an empty database holds no doubts
 	}
 	if len(p.missingTables) > 0 {
 		return report, errors.Join(p.lacking()...)
 	}
-	report.Doubts, err = h.doubts(ctx, p)
+	doubts, err := h.doubts(ctx, p)
+	report.Doubts = append(report.Doubts, doubts...)
 	return report, err
+}
+
+// newReport has empty lists instead of none, for JSON's sake.
+func newReport(engine string) Report {
+	return Report{Engine: engine, Changes: []string{}, Doubts: []Doubt{}}
 }
 
 // requireSchema is for those who must not migrate.

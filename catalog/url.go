@@ -12,7 +12,7 @@ import (
 // location is a parsed host database URL.
 type location struct {
 	engine string
-	dsn    string // PostgreSQL: the URL without a driver's name
+	dsn    DBURI  // PostgreSQL: the URL without a driver's name
 	path   string // SQLite: the file
 }
 
@@ -30,7 +30,7 @@ func parseURL(u DBURI) (location, error) {
 		if !strings.HasPrefix(rest, "//") {
 			return location{}, errors.New("host database url: write postgresql://user:password@host:5432/database")
 		}
-		return location{engine: EnginePostgreSQL, dsn: "postgresql:" + rest}, checkPostgresURL("postgresql:" + rest)
+		return location{engine: EnginePostgreSQL, dsn: NewDBURI("postgresql:" + rest)}, checkPostgresURL("postgresql:" + rest)
 	case "sqlite":
 		path, err := sqlitePath(rest)
 		return location{engine: EngineSQLite, path: path}, err

@@ -23,7 +23,7 @@ func TestURLForms(t *testing.T) {
 		{"sqlite+pysqlite:///x.db", EngineSQLite, "", "x.db"},
 	} {
 		got, err := parseURL(NewDBURI(c.url))
-		if err != nil || got != (location{c.engine, c.dsn, c.path}) {
+		if err != nil || got != (location{c.engine, NewDBURI(c.dsn), c.path}) {
 			t.Errorf("%s: %+v, %v", c.url, got, err)
 		}
 	}
@@ -60,14 +60,14 @@ func TestURLMustLeadToThePrimary(t *testing.T) {
 		"postgresql://u@h1,h2/db?target_session_attrs=primary&x=%zz":    false,
 		"postgresql://u@h/db?statement_timeout=5000&application_name=x": true,
 	} {
-		if _, err := postgresConfig(location{engine: EnginePostgreSQL, dsn: dsn}); (err == nil) != ok {
+		if _, err := postgresConfig(location{engine: EnginePostgreSQL, dsn: NewDBURI(dsn)}); (err == nil) != ok {
 			t.Errorf("%s: %v", dsn, err)
 		}
 	}
 }
 
 func TestConnectionParameters(t *testing.T) {
-	cfg, err := postgresConfig(location{dsn: "postgresql://u@h/db?application_name=mine"})
+	cfg, err := postgresConfig(location{dsn: NewDBURI("postgresql://u@h/db?application_name=mine")})
 	must(t, err)
 	params := cfg.ConnConfig.RuntimeParams
 	if params["application_name"] != "mine" || params["timezone"] != "UTC" || params["statement_timeout"] == "" ||
@@ -126,7 +126,7 @@ func TestPasswordOfAnyCharacterSurvivesTheURL(t *testing.T) {
 			t.Errorf("%q: %v", pw, err)
 			continue
 		}
-		cfg, err := postgresConfig(location{dsn: u.Reveal()})
+		cfg, err := postgresConfig(location{dsn: u})
 		if err != nil || cfg.ConnConfig.Password != pw {
 			t.Errorf("%q: %v", pw, err)
 		}
