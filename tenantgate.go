@@ -276,6 +276,11 @@ func (g *Gate) needsRestart(cfg *config.Config) error {
 		{"telemetry", cfg.Telemetry != g.opened.Telemetry},
 		{"admin", cfg.Admin != g.opened.Admin},
 		{"listen", fmt.Sprint(cfg.Listen) != fmt.Sprint(g.opened.Listen)},
+		{"limits.header_bytes", cfg.Limits.HeaderBytes != g.opened.Limits.HeaderBytes},
+		{"limits.read_header_timeout", cfg.Limits.ReadHeaderTimeout != g.opened.Limits.ReadHeaderTimeout},
+		{"limits.idle_timeout", cfg.Limits.IdleTimeout != g.opened.Limits.IdleTimeout},
+		{"cache.heartbeat", heartbeat(cfg) != heartbeat(g.opened)},
+		{"cache.max_stale", maxStale(cfg) != maxStale(g.opened)},
 	} {
 		if k.changed {
 			faults = append(faults, fmt.Errorf("%s has changed: restart to put it in force", k.key))

@@ -162,6 +162,9 @@ func TestWithoutTheHostDatabaseNothingPassesThatIsNotRememberedAndNothingAfterFi
 		unavailable(name+" thereafter", res, body)
 	}
 	res, body := arriving(t)
+	if res.Request.URL.Path != "/_gate/callback/dev" {
+		t.Errorf("a sign-in ended at %s", res.Request.URL.Path)
+	}
 	unavailable("a sign-in", res, body)
 	signOutWhileDown(t, w, leaving)
 
@@ -180,27 +183,26 @@ func TestWithoutTheHostDatabaseNothingPassesThatIsNotRememberedAndNothingAfterFi
 	}
 }
 
-// signingIn goes as far as the provider's page; the returned function picks the person and gives the gate's answer to
-// the callback.
+// signingIn goes as far as the provider's page; the returned function picks the person and gives the answer that the
+// browser ends up with.
 func signingIn(t *testing.T, w *gatetest.World, subject string) func(*testing.T) (*http.Response, string) {
 	t.Helper()
-	c := client(t, w)
-	page, err := c.Get(w.URL + "/_gate/login")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := page.Body.Close(); err != nil {
-		t.Fatal(err)
+	return signingInAt(t, w, client(t, w), "/_gate/login", subject)
+}
+
+func signingInAt(t *testing.T, w *gatetest.World, c *http.Client, login, subject string) func(*testing.T) (*http.Response, string) {
+	t.Helper()
+	page, body := fetch(t, c, "GET", w.URL+login, nil)
+	if !strings.HasPrefix(page.Request.URL.String(), w.Provider.Issuer()) {
+		t.Fatalf("sign-in leads to %s: %s %s", page.Request.URL, page.Status, body)
 	}
 	return func(t *testing.T) (*http.Response, string) {
 		t.Helper()
 		form := url.Values{"id": {page.Request.URL.Query().Get("id")}, "subject": {subject}}
-		res, body, err := do(c, "POST", page.Request.URL.String(), map[string]string{"Content-Type": "application/x-www-form-urlencoded"}, strings.NewReader(form.Encode()))
+		header := map[string]string{"Content-Type": "application/x-www-form-urlencoded"}
+		res, body, err := do(c, "POST", page.Request.URL.String(), header, strings.NewReader(form.Encode()))
 		if err != nil {
 			t.Fatal(err)
-		}
-		if res.Request.URL.Path != "/_gate/callback/dev" {
-			t.Fatalf("the sign-in ended at %s", res.Request.URL.Path)
 		}
 		return res, body
 	}

@@ -256,8 +256,12 @@ func streamWorld(t *testing.T) (*gatetest.World, *streamApp) {
 			cfg.Upstreams["dead"] = router.UpstreamConfig{URLs: []string{deadURL}}
 			cfg.Upstreams["slow"] = router.UpstreamConfig{URLs: []string{"http://" + alive.Addr().String()}, Timeout: 150 * time.Millisecond}
 			cfg.Routes = []router.RouteConfig{
-				{Path: "/socket/", Upstream: "socket"}, {Path: "/rpc/", Upstream: "h2"}, {Path: "/several/", Upstream: "several"},
-				{Path: "/dead/", Upstream: "dead"}, {Path: "/slow/", Upstream: "slow"}, {Path: "/", Upstream: "app"},
+				{Path: "/socket/", Upstream: "socket"},
+				{Path: "/rpc/", Upstream: "h2"},
+				{Path: "/several/", Upstream: "several"},
+				{Path: "/dead/", Upstream: "dead"},
+				{Path: "/slow/", Upstream: "slow"},
+				{Path: "/", Upstream: "app"},
 			}
 		},
 	}), app
