@@ -99,6 +99,9 @@ func (x *exchange) readFacts(r *http.Request, tenantHeader string) {
 	}
 	x.htmxURL = single(h, "Hx-Current-Url")
 	path := r.URL.EscapedPath()
+	if path == "" && r.URL.Host != "" {
+		path = "/" // absolute-form without a path (RFC 9110 4.2.3)
+	}
 	if r.URL.Opaque != "" || strings.IndexByte(r.RequestURI, '#') >= 0 {
 		path = "" // neither origin-form nor absolute-form, or a fragment, which no request has (RFC 9112 3.2)
 	}

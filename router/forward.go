@@ -118,7 +118,7 @@ func (f *forwarder) failed(w http.ResponseWriter, r *http.Request, err error) {
 	case errors.As(err, &tooLarge):
 		f.gate.refuse(w, x, denyFor(BodyTooLarge, err))
 	case r.Context().Err() != nil && errors.Is(r.Context().Err(), context.Canceled):
-		x.code = "client_closed"
+		x.code, x.answer.status = "client_closed", statusClientClosed
 		x.denial = &Denial{Code: "client_closed", Cause: err}
 		panic(http.ErrAbortHandler) // nobody is there to read an answer
 	case errors.As(err, &timeout) && timeout.Timeout() && !dialFailed(err):
@@ -127,6 +127,10 @@ func (f *forwarder) failed(w http.ResponseWriter, r *http.Request, err error) {
 		f.gate.refuse(w, x, denyFor(UpstreamUnavailable, err))
 	}
 }
+
+// statusClientClosed is what logs and metrics call a request whose client left before there was an answer, as nginx
+// does. Nobody receives it.
+const statusClientClosed = 499
 
 // copyBuffers is the ReverseProxy's pool of copy buffers.
 type copyBuffers struct{ pool *sync.Pool }

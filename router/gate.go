@@ -275,7 +275,7 @@ func (g *Gate) pass(w *recorder, r *http.Request, x *exchange, app http.Handler)
 	}
 	u := *r.URL
 	setPath(&u, x.verdict.Path)
-	r.URL = &u
+	r.URL, r.RequestURI, r.Host = &u, u.RequestURI(), x.verdict.Host.String()
 	r.Header = r.Header.Clone()
 	r.Trailer = nil
 	if g.middlewareHeaders {
