@@ -467,27 +467,71 @@ func TestSignInWhileTheHostDatabaseIsDownIs503(t *testing.T) {
 }
 
 func TestManySignInsOfOnePersonAtOnceMakeOneUser(t *testing.T) {
-	g := newRig(t, func(g *rig) {
-		g.cfg.SignUp = "create_user"
-		g.cfg.Providers[0].EmailDomains = []string{"example.com"}
-		g.cfg.SignUpLimit = 1000
+	onBothEngines(t, func(t *testing.T, engine rigOption) {
+		g := newRig(t, engine, trusting, signingUp, func(g *rig) { g.cfg.SignUpLimit = 1000 })
+		linked := g.addUser("", "linked@example.com")
+		replicas := []*Auth{g.auth, g.replica()}
+		var group sync.WaitGroup
+		for i := range 32 {
+			b := g.browser()
+			b.auth = replicas[i%2]
+			group.Go(func() {
+				name := []string{"alice", "linked"}[i/2%2]
+				if w := b.signIn(name, verifiedMail(name+"@example.com")); w.Code != http.StatusFound {
+					t.Errorf("%s: %d %s", name, w.Code, w.Header().Get("X-Code"))
+				}
+				if _, err := b.identity(); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		group.Wait()
+		users, err := g.host.UsersByEmail(context.Background(), "alice@example.com")
+		if err != nil || len(users) != 1 || g.sessionCount(users[0].ID) != 16 {
+			t.Fatalf("%d users, %v", len(users), err)
+		}
+		if n := g.sessionCount(linked); n != 16 {
+			t.Fatalf("%d sessions of the linked user", n)
+		}
+		if n := len(g.audits("sign_in")); n != 32 {
+			t.Fatalf("%d audit rows", n)
+		}
 	})
-	replicas := []*Auth{g.auth, g.replica()}
-	var group sync.WaitGroup
-	for i := range 16 {
+}
+
+func TestSessionLivesAndEndsOnBothEngines(t *testing.T) {
+	onBothEngines(t, func(t *testing.T, engine rigOption) {
+		g := newRig(t, engine)
+		user := g.addUser("main|alice", "")
 		b := g.browser()
-		b.auth = replicas[i%2]
-		group.Go(func() {
-			if w := b.signIn("alice", map[string]any{"email": "alice@example.com", "email_verified": true}); w.Code != http.StatusFound {
-				t.Errorf("%d %s", w.Code, w.Header().Get("X-Code"))
-			}
-		})
-	}
-	group.Wait()
-	users, err := g.host.UsersByEmail(context.Background(), "alice@example.com")
-	if err != nil || len(users) != 1 || g.sessionCount(users[0].ID) != 16 {
-		t.Fatalf("%d users, %v", len(users), err)
-	}
+		first := b.mustSignIn("alice")
+		b.mustSignIn("alice")
+		if _, err := g.auth.present("app.example.com", sessionName+first); !errors.Is(err, ErrSessionExpired) {
+			t.Fatalf("replaced: %v", err)
+		}
+		other := g.replica()
+		id, err := other.present("app.example.com", b.cookieHeader()...)
+		if err != nil || id.User != user {
+			t.Fatal(err)
+		}
+		if err := other.SetTenant(t.Context(), id, "acme"); err != nil {
+			t.Fatal(err)
+		}
+		g.clock.advance(59 * time.Minute)
+		if id, err = b.identity(); err != nil || id.SessionTenant != "acme" {
+			t.Fatalf("%+v %v", id, err)
+		}
+		if err := g.auth.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if got := g.lastSeen(id.Session); !got.Equal(g.clock.Now()) {
+			t.Fatalf("last_seen %v", got)
+		}
+		b.auth = other
+		if w := b.do(http.MethodPost, logoutPath); w.Code != http.StatusSeeOther || g.sessionCount(user) != 0 || len(g.audits("sign_out")) != 2 {
+			t.Fatalf("%d, %d sessions", w.Code, g.sessionCount(user))
+		}
+	})
 }
 
 func TestSecretsOfASignInAreInNoLogPageOrThirdPartyURL(t *testing.T) { // LEAK-2, LEAK-3, REDIR-2

@@ -19,13 +19,12 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/tenantgate/tenantgate/catalog"
+	"github.com/tenantgate/tenantgate/internal/pgtest"
 	"github.com/tenantgate/tenantgate/internal/secret"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { pgtest.Main(m) } // looks for leaked goroutines too
 
 // clock is the time of a test.
 type clock struct {
@@ -99,7 +98,6 @@ func newRig(t testing.TB, options ...rigOption) *rig {
 	t.Helper()
 	g := &rig{t: t, clock: newClock(), log: &logBuffer{}, ip: "192.0.2.1"}
 	g.op = newIssuer(t, g.clock.Now)
-	g.host = openHost(t)
 	public, err := url.Parse("https://app.example.com")
 	if err != nil {
 		t.Fatal(err)
@@ -109,7 +107,7 @@ func newRig(t testing.TB, options ...rigOption) *rig {
 		Bearer: BearerConfig{Audiences: []string{"api"}},
 	}}}
 	g.deps = Deps{
-		Host: g.host, PublicURL: public, Secrets: testKeyset(t), Clock: g.clock.Now, TenantClaim: "tenant",
+		PublicURL: public, Secrets: testKeyset(t), Clock: g.clock.Now, TenantClaim: "tenant",
 		Log:      slog.New(slog.NewTextHandler(g.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		ClientIP: func(*http.Request) netip.Addr { return netip.MustParseAddr(g.ip) },
 		Refuse: func(w http.ResponseWriter, _ *http.Request, code string, err error) {
@@ -123,6 +121,10 @@ func newRig(t testing.TB, options ...rigOption) *rig {
 	for _, o := range options {
 		o(g)
 	}
+	if g.host == nil {
+		g.host = openHost(t)
+	}
+	g.deps.Host = g.host
 	g.auth = g.replica()
 	return g
 }
@@ -165,6 +167,24 @@ func openHost(t testing.TB) *catalog.HostDatabase {
 		}
 	})
 	return h
+}
+
+// onBothEngines runs a test on PostgreSQL and on SQLite.
+func onBothEngines(t *testing.T, test func(t *testing.T, engine rigOption)) {
+	t.Helper()
+	t.Run(catalog.EngineSQLite, func(t *testing.T) { test(t, func(*rig) {}) })
+	t.Run(catalog.EnginePostgreSQL, func(t *testing.T) {
+		h, err := catalog.Open(t.Context(), pgtest.New(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := h.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+		test(t, func(g *rig) { g.host = h })
+	})
 }
 
 // replica is one more Auth on the same database, as another process would be.
