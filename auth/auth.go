@@ -22,6 +22,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"sync/atomic"
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
@@ -122,7 +123,7 @@ type Deps struct {
 
 	// ClientIP is the address that counts for sign_up_limit and the audit. Nil: the connection's peer.
 	ClientIP func(*http.Request) netip.Addr
-	// RequestHost is the host asked for, where that is not r.Host. Nil: r.Host.
+	// RequestHost is the host asked for, with its port, where that is not r.Host. Nil: r.Host.
 	RequestHost func(*http.Request) string
 	// BaseDomain is tenants.base_domain; its single labels are allowed in return_to. "": none.
 	BaseDomain string
@@ -181,6 +182,7 @@ type Auth struct {
 	flows    *lru.Cache[flowID, time.Time] // flows that were used up
 	touches  chan touch
 	cleaned  cleanup
+	reached  atomic.Int64 // when the host database last answered a ping, in nanoseconds since 1970
 }
 
 // New checks the configuration, loads or makes the sealed keys and returns an Auth that the caller closes. No provider

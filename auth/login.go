@@ -3,6 +3,7 @@ package auth
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"time"
@@ -132,6 +133,10 @@ func (p *provider) host() string {
 func (a *Auth) sendAway(w http.ResponseWriter, r *http.Request, p *provider, returnTo string) {
 	ctx, cancel := context.WithTimeout(r.Context(), loginWait)
 	defer cancel()
+	if err := a.reach(ctx); err != nil {
+		a.fail(w, r, err, returnTo)
+		return
+	}
 	m, err := p.metadata.get(ctx)
 	if err != nil {
 		a.log.WarnContext(r.Context(), "sign-in is not possible", "provider", p.name, "error", err)
@@ -152,6 +157,22 @@ func (a *Auth) sendAway(w http.ResponseWriter, r *http.Request, p *provider, ret
 		options = append(options, oauth2.SetAuthURLParam("prompt", p.prompt))
 	}
 	redirect(w, p.oauth(m.value, a.callbackURL(p)).AuthCodeURL(state, options...))
+}
+
+// pingEvery is how long an answer of the host database lets sign-ins begin.
+const pingEvery = time.Second
+
+// reach asks whether the host database is there, so that nobody is sent to a provider to come back to an error.
+func (a *Auth) reach(ctx context.Context) error {
+	now := a.clock().UnixNano()
+	if since := now - a.reached.Load(); since >= 0 && since < int64(pingEvery) {
+		return nil
+	}
+	if err := a.host.Ping(ctx); err != nil {
+		return fmt.Errorf("sign-in cannot begin: %w", unavailable(ctx, err))
+	}
+	a.reached.Store(now)
+	return nil
 }
 
 func (a *Auth) callbackURL(p *provider) string {

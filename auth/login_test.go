@@ -464,6 +464,10 @@ func TestSignInWhileTheHostDatabaseIsDownIs503(t *testing.T) {
 	if w.Header().Get("X-Code") != codeHostDatabase || b.cookies["__Host-tg_session"] != "" {
 		t.Fatalf("%d %v", w.Code, b.cookies)
 	}
+	g.clock.advance(pingEvery)
+	if w := b.do(http.MethodGet, loginPath); w.Header().Get("X-Code") != codeHostDatabase || len(b.cookies) != 0 {
+		t.Fatalf("sent away to come back to an error: %d %v", w.Code, b.cookies)
+	}
 }
 
 func TestManySignInsOfOnePersonAtOnceMakeOneUser(t *testing.T) {
