@@ -9,29 +9,43 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"unique"
 )
 
 // Redacted is what a non-empty secret looks like wherever it is printed.
 const Redacted = "***"
 
-// Text is a secret string. Its zero value is the absent secret, which prints as the empty string.
-type Text struct{ s string }
+// Text is a secret string. Its zero value is the absent secret, which prints as the empty string. The text stands behind
+// a handle, because fmt prints unexported fields of other structs without calling methods.
+type Text struct{ h unique.Handle[string] }
 
 // New wraps s.
-func New(s string) Text { return Text{s: s} }
+func New(s string) Text {
+	if s == "" {
+		return Text{}
+	}
+	return Text{h: unique.Make(s)}
+}
 
 // Reveal returns the secret itself. Callers must not log, trace or render it.
-func (t Text) Reveal() string { return t.s }
+func (t Text) Reveal() string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.h.Value()
+}
 
 // IsZero reports whether there is no secret.
-func (t Text) IsZero() bool { return t.s == "" }
+func (t Text) IsZero() bool { return t == Text{} }
 
 // Equal compares in constant time for equal lengths.
-func (t Text) Equal(o Text) bool { return subtle.ConstantTimeCompare([]byte(t.s), []byte(o.s)) == 1 }
+func (t Text) Equal(o Text) bool {
+	return subtle.ConstantTimeCompare([]byte(t.Reveal()), []byte(o.Reveal())) == 1
+}
 
 // String implements fmt.Stringer without showing the secret.
 func (t Text) String() string {
-	if t.s == "" {
+	if t.IsZero() {
 		return ""
 	}
 	return Redacted
@@ -51,6 +65,6 @@ func (t Text) MarshalText() ([]byte, error) { return []byte(t.String()), nil }
 
 // UnmarshalText takes the secret from configuration.
 func (t *Text) UnmarshalText(b []byte) error {
-	t.s = string(b)
+	*t = New(string(b))
 	return nil
 }
