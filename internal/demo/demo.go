@@ -10,6 +10,8 @@ package demo
 
 import (
 	"context"
+	"crypto"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -24,6 +26,7 @@ import (
 	"github.com/tenantgate/tenantgate/config"
 	"github.com/tenantgate/tenantgate/internal/demoapp"
 	"github.com/tenantgate/tenantgate/internal/devidp"
+	"github.com/tenantgate/tenantgate/internal/secret"
 	"github.com/tenantgate/tenantgate/router"
 	"github.com/tenantgate/tenantgate/telemetry"
 )
@@ -85,23 +88,14 @@ func Run(ctx context.Context, opts Options) (err error) {
 	}
 	defer func() { err = errors.Join(err, dir.leave()) }()
 
-	kept, err := dir.keys()
+	gate, provider, err := raise(ctx, opts, ports, dir)
 	if err != nil {
+		if ctx.Err() != nil {
+			return nil // ended before it had begun, which is what was asked for
+		}
 		return err
 	}
-	provider, err := newProvider(ports, kept)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, provider.Close()) }()
-	gate, err := tenantgate.OpenWith(ctx, gateConfig(ports, dir, kept), tenantgate.Options{LogWriter: opts.Log, Version: opts.Version})
-	if err != nil {
-		return fmt.Errorf("start the demo's proxy: %w", err)
-	}
-	defer func() { err = errors.Join(err, gate.Close()) }()
-	if err := Seed(ctx, gate.Host(), dir.path); err != nil {
-		return err
-	}
+	defer func() { err = errors.Join(err, provider.Close(), gate.Close()) }()
 	app, err := demoapp.New(demoapp.Config{
 		JWKSURL: ports.proxy.url + "/_gate/jwks.json", Issuer: ports.proxy.url, Audience: appAudience,
 	})
@@ -120,14 +114,49 @@ func Run(ctx context.Context, opts Options) (err error) {
 	}, func() error { return tell(opts.Stdout, facts) })
 }
 
+// raise opens the gate with its rows, and makes the provider meanwhile: making its key takes as long.
+func raise(ctx context.Context, opts Options, p *ports, d *directory) (*tenantgate.Gate, *devidp.Provider, error) {
+	master, err := d.masterKey()
+	if err != nil {
+		return nil, nil, err
+	}
+	client := secret.New(rand.Text())
+	var group errgroup.Group
+	var provider *devidp.Provider
+	group.Go(func() error {
+		key, err := d.providerKey()
+		if err != nil {
+			return err
+		}
+		provider, err = newProvider(p, key, client)
+		return err
+	})
+	var gate *tenantgate.Gate
+	group.Go(func() error {
+		var err error
+		gate, err = tenantgate.OpenWith(ctx, gateConfig(p, d, master, client), tenantgate.Options{LogWriter: opts.Log, Version: opts.Version})
+		if err != nil {
+			return fmt.Errorf("start the demo's proxy: %w", err)
+		}
+		return Seed(ctx, gate.Host(), d.path)
+	})
+	if err := group.Wait(); err != nil {
+		if gate != nil {
+			err = errors.Join(err, gate.Close())
+		}
+		return nil, nil, err
+	}
+	return gate, provider, nil
+}
+
 // gateConfig is what an operator would write in YAML.
-func gateConfig(p *ports, d *directory, k *keys) *config.Config {
+func gateConfig(p *ports, d *directory, master, client secret.Text) *config.Config {
 	return &config.Config{
-		Listen: config.Listen{p.proxy.address}, PublicURL: p.proxy.url, SecretKey: k.master,
+		Listen: config.Listen{p.proxy.address}, PublicURL: p.proxy.url, SecretKey: master,
 		Admin:        config.Admin{Listen: p.admin.address, PublicURL: p.admin.url},
 		HostDatabase: catalog.Config{URL: catalog.NewDBURI("sqlite:" + d.file("host.db"))},
 		Identity: auth.Config{Providers: []auth.Provider{{
-			Name: providerName, Issuer: p.provider.url, ClientID: clientID, ClientSecret: k.client, SubjectPrefix: subjectPrefix,
+			Name: providerName, Issuer: p.provider.url, ClientID: clientID, ClientSecret: client, SubjectPrefix: subjectPrefix,
 			Bearer: auth.BearerConfig{Audiences: []string{apiAudience}},
 		}}},
 		Tenants:   router.TenantsConfig{PathPrefix: pathPrefix},
@@ -145,10 +174,10 @@ func gateConfig(p *ports, d *directory, k *keys) *config.Config {
 	}
 }
 
-func newProvider(p *ports, k *keys) (*devidp.Provider, error) {
+func newProvider(p *ports, key crypto.Signer, client secret.Text) (*devidp.Provider, error) {
 	return devidp.New(devidp.Config{
-		Issuer: p.provider.url, People: people(), Key: k.provider,
-		ClientID: clientID, ClientSecret: k.client, ClientName: "the tenantgate demo",
+		Issuer: p.provider.url, People: people(), Key: key,
+		ClientID: clientID, ClientSecret: client, ClientName: "the tenantgate demo",
 		RedirectURIs:           []string{p.proxy.url + "/_gate/callback/" + providerName},
 		PostLogoutRedirectURIs: []string{p.proxy.url + "/_gate/logout", p.proxy.url + "/"},
 	})

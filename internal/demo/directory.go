@@ -61,15 +61,10 @@ func (d *directory) leave() error {
 	return nil
 }
 
-// keys are the demo's secrets. The first two are kept with the files, so that sessions and tokens outlive a restart.
-type keys struct {
-	master   secret.Text
-	provider crypto.Signer
-	client   secret.Text
-}
-
-func (d *directory) keys() (*keys, error) {
-	master, err := d.keep("master.key", func() ([]byte, error) {
+// masterKey and providerKey are kept with the files, so that sessions and tokens outlive a restart.
+func (d *directory) masterKey() (secret.Text, error) {
+	const name = "master.key"
+	text, err := d.keep(name, func() ([]byte, error) {
 		raw := make([]byte, 32)
 		if _, err := rand.Read(raw); err != nil {
 			return nil, err
@@ -77,13 +72,18 @@ func (d *directory) keys() (*keys, error) {
 		return []byte(base64.StdEncoding.EncodeToString(raw) + "\n"), nil
 	})
 	if err != nil {
-		return nil, err
+		return secret.Text{}, err
 	}
-	line := strings.TrimSpace(string(master))
+	line := strings.TrimSpace(string(text))
 	if raw, err := base64.StdEncoding.DecodeString(line); err != nil || len(raw) < 32 {
-		return nil, fmt.Errorf("%s: not base64 of 32 bytes; remove the file to have a new one made (who is signed in signs in again)", d.file("master.key"))
+		return secret.Text{}, fmt.Errorf("%s: not base64 of 32 bytes; remove the directory to start anew", d.file(name))
 	}
-	text, err := d.keep("provider.key", func() ([]byte, error) {
+	return secret.New(line), nil
+}
+
+func (d *directory) providerKey() (crypto.Signer, error) {
+	const name = "provider.key"
+	text, err := d.keep(name, func() ([]byte, error) {
 		key, err := devidp.NewKey()
 		if err != nil {
 			return nil, err
@@ -93,11 +93,11 @@ func (d *directory) keys() (*keys, error) {
 	if err != nil {
 		return nil, err
 	}
-	provider, err := devidp.ParseKey(text)
+	key, err := devidp.ParseKey(text)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w; remove the file to have a new one made", d.file("provider.key"), err)
+		return nil, fmt.Errorf("%s: %w; remove the file to have a new one made", d.file(name), err)
 	}
-	return &keys{master: secret.New(line), provider: provider, client: secret.New(rand.Text())}, nil
+	return key, nil
 }
 
 // keep reads a file of ours, or makes it, for its owner alone. It is there whole or not at all.
