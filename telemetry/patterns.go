@@ -205,10 +205,10 @@ func redactNamed(s string) string {
 		s = queryParameter.ReplaceAllString(s, "${1}"+Redacted)
 	}
 	if found&namePassword != 0 {
-		s = password.ReplaceAllStringFunc(s, redactPair)
+		s = redactPairs(s, password, false)
 	}
 	if found&nameOther != 0 {
-		s = namedValue.ReplaceAllStringFunc(s, redactPair)
+		s = redactPairs(s, namedValue, true)
 	}
 	return s
 }
@@ -264,8 +264,9 @@ var (
 	authScheme     = regexp.MustCompile(`(?i)\b(?:bearer|basic)[ \t]+[a-z0-9._~+/=-]+`)
 	ourCookie      = regexp.MustCompile(`(tg_[A-Za-z0-9_-]+=)[^;\s]+`)
 	queryParameter = regexp.MustCompile(`(?i)([?&](?:code|state|nonce|id_token_hint|session_state)=)[^&\s"'#]+`)
-	password       = regexp.MustCompile(`(?i)[a-z0-9_-]*(?:password|passwd|passphrase|pwd)[a-z0-9_-]*(?:\\*["'])?\s*(?:=>|=|:)\s*` + quotedOrWord)
-	namedValue     = regexp.MustCompile(`(?i)[a-z0-9_-]*(?:secret|token|api_?key|credential|private_?key|code_verifier|assertion)[a-z0-9_-]*(?:\\*["'])?(?:\s*=>?\s*|:\s*)` + quotedOrWord)
+	// Name, what stands between, value.
+	password   = regexp.MustCompile(`(?i)([a-z0-9_-]*(?:password|passwd|passphrase|pwd)[a-z0-9_-]*)((?:\\*["'])?\s*(?:=>|=|:)\s*)` + quotedOrWord)
+	namedValue = regexp.MustCompile(`(?i)([a-z0-9_-]*(?:secret|token|api_?key|credential|private_?key|code_verifier|assertion)[a-z0-9_-]*)((?:\\*["'])?(?:\s*=>?\s*|:\s*))` + quotedOrWord)
 )
 
 // redactScheme hides the credential behind "Bearer" or "Basic" where it is one and not the next word of a sentence.
@@ -286,26 +287,29 @@ func redactScheme(match string) string {
 	return name + Redacted
 }
 
-// redactPair hides the value of name=value, name: value or "name":"value". Names of files are no secrets, and a word
-// behind "token: " in a sentence is none: there only what has a digit and some length is hidden.
-func redactPair(match string) string {
-	at := strings.IndexAny(match, ":=")
-	end := at + 1
-	for end < len(match) && (match[end] == '>' || match[end] == ' ' || match[end] == '\t' || match[end] == '\n' || match[end] == '\r') {
-		end++
+// redactPairs hides the value of name=value, name: value or "name":"value". Names of files are no secrets. With prose
+// set, a word behind "token: " in a sentence is none: there only what has a digit and some length is hidden.
+func redactPairs(s string, pattern *regexp.Regexp, prose bool) string {
+	var b strings.Builder
+	done := 0
+	for _, m := range pattern.FindAllStringSubmatchIndex(s, -1) {
+		name, between, value := strings.ToLower(s[m[2]:m[3]]), s[m[4]:m[5]], s[m[6]:m[7]]
+		if strings.HasSuffix(name, "_file") || strings.HasSuffix(name, "-file") {
+			continue
+		}
+		if prose && strings.HasPrefix(between, ":") && len(between) > 1 && (len(value) < 12 || !strings.ContainsAny(value, "0123456789")) {
+			continue
+		}
+		b.WriteString(s[done:m[6]])
+		quote := ""
+		if value[0] == '"' || value[0] == '\'' {
+			quote = value[:1]
+		}
+		b.WriteString(quote + Redacted + quote)
+		done = m[7]
 	}
-	name, value := strings.ToLower(strings.TrimRight(match[:at], " \t\r\n\"'\\")), match[end:]
-	if strings.HasSuffix(name, "_file") || strings.HasSuffix(name, "-file") {
-		return match
-	}
-	prose := match[at] == ':' && end > at+1 && !strings.ContainsAny(match[:at], "\"'") && !password.MatchString(match)
-	if prose && (len(value) < 12 || !strings.ContainsAny(value, "0123456789")) {
-		return match
-	}
-	if value[0] == '"' || value[0] == '\'' {
-		return match[:end] + value[:1] + Redacted + value[:1]
-	}
-	return match[:end] + Redacted
+	b.WriteString(s[done:])
+	return b.String()
 }
 
 // sensitiveKey reports whether an attribute's key says that its value is a credential.

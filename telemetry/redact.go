@@ -141,9 +141,17 @@ func (r *Redactor) String(s string) string {
 	if !suspicious(s) {
 		return s
 	}
-	s = redactURIs(s)
-	s = redactRuns(s)
-	return redactNamed(s)
+	return redactPatterns(s)
+}
+
+// redactPatterns hides what the patterns know. If one of them fails on a text, all of the text is hidden.
+func redactPatterns(s string) (clean string) {
+	defer func() {
+		if recover() != nil {
+			clean = Redacted
+		}
+	}()
+	return redactNamed(redactRuns(redactURIs(s)))
 }
 
 // exact replaces the registered secrets.
