@@ -30,7 +30,7 @@ type LoadOptions struct {
 }
 
 // Load makes a Config of, in this order of precedence, the environment, the file and the defaults, reads the files of
-// secrets and validates all of it. The error is an *Error of every fault that was found.
+// secrets, tries those of certificates and keys, and validates all of it. The error is an *Error of every fault that was found.
 //
 // In the file, ${NAME} in a value is replaced by the environment variable's value, once, and $$ by $. Variables set
 // keys as TENANTGATE_ and the path in upper case with _; they are taken verbatim.
@@ -40,6 +40,7 @@ func Load(ctx context.Context, opts LoadOptions) (*Config, error) {
 		return nil, err
 	}
 	l.cfg.readSecrets(l.read, &l.found)
+	l.cfg.checkFiles(l.read, &l.found)
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}

@@ -42,6 +42,13 @@ func pathPrefixProblem(s string) string {
 	return ""
 }
 
+// isLoopback is stricter than loopbackName: names below localhost are looked up by DNS where nothing prevents it, and
+// what is sent there is a password.
+func isLoopback(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && ip.IsLoopback()
+}
+
 func isAddress(host string) bool {
 	_, err := netip.ParseAddr(strings.Trim(host, "[]"))
 	return err == nil
@@ -117,7 +124,7 @@ func upstreamProblem(raw string, plaintext bool) string {
 	if _, ok := router.ParseHost(u.Host); !ok {
 		return "its host is not valid"
 	}
-	if u.Scheme != "https" && !loopbackName(u.Hostname()) && !plaintext {
+	if u.Scheme != "https" && !isLoopback(u.Hostname()) && !plaintext {
 		return "would send the tenant's database URI to another machine in plain text; use https://, or set insecure_plaintext: true on this upstream"
 	}
 	return ""

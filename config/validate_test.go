@@ -50,6 +50,22 @@ func TestConfigFilledByHandIsJudgedLikeAFile(t *testing.T) {
 	}
 }
 
+func TestUpstreamsFilesAreForHTTPSAndInPairs(t *testing.T) {
+	cfg := byHand()
+	cfg.Upstreams["app"] = router.UpstreamConfig{URLs: []string{"unix:/x"}, CAFile: "a", CertFile: "b", Host: "upstream"}
+	want := []string{
+		"upstreams.app.key_file: missing", "upstreams.app.ca_file: is for https://", "upstreams.app.cert_file: is for https://",
+		"upstreams.app.host: a unix socket has no host",
+	}
+	if got := lines(t, cfg.Validate()); !slices.EqualFunc(got, want, strings.HasPrefix) {
+		t.Errorf("got %q", got)
+	}
+	cfg.Upstreams["app"] = router.UpstreamConfig{URLs: []string{"https://app.example"}, CAFile: "a", CertFile: "b", KeyFile: "c", Host: "upstream"}
+	if err := cfg.Validate(); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestValidateAndDefaultsLeaveWhatTheyAreGiven(t *testing.T) {
 	cfg := byHand()
 	cfg.Identity.Providers = []auth.Provider{{Name: "a", Issuer: "https://a.example", ClientID: "i", ClientSecret: secret.New("s")}}

@@ -117,14 +117,15 @@ func TestChangedSecretIsLoaded(t *testing.T) {
 func TestFilesThatTheNewConfigurationNamesAreWatchedToo(t *testing.T) {
 	dir, other := directory(t), t.TempDir()
 	cert, key := filepath.Join(other, "cert.pem"), filepath.Join(other, "key.pem")
-	write(t, cert, "1")
-	write(t, key, "1")
+	certPEM, keyPEM := selfSigned(t)
+	write(t, cert, certPEM)
+	write(t, key, keyPEM)
 	changes, _ := watched(t, dir, listening)
 	replace(t, filepath.Join(dir, "config.yaml"), withRole(dir, "a")+"tls: {cert_file: "+cert+", key_file: "+key+"}\n")
 	if c := next(t, changes); c.err != nil {
 		t.Fatal(c.err)
 	}
-	replace(t, cert, "2")
+	replace(t, cert, certPEM+"\n")
 	if c := next(t, changes); c.err != nil || c.cfg.TLS.CertFile != cert {
 		t.Errorf("%v, %v", c.cfg, c.err)
 	}
