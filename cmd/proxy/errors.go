@@ -69,7 +69,9 @@ func faultLines(err error) []string {
 		}
 		return lines
 	}
-	return []string{linePrefix + printable(err.Error()) + advice(err)}
+	// Commands call themselves by their whole path: tenantgate need not be said twice.
+	text := strings.TrimPrefix(strings.TrimPrefix(err.Error(), linePrefix), "tenantgate ")
+	return []string{linePrefix + printable(text) + advice(err)}
 }
 
 // advice says what to do about errors of the catalog that cannot know which command asked.

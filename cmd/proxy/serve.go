@@ -78,8 +78,9 @@ func (p *program) serve(ctx context.Context) (err error) {
 	defer stop()
 	logListeners(log, public, ops)
 	return (&life{
-		public: site{newServer(g.Handler(), cfg, log, cert), public}, admin: site{newAdminServer(g.AdminHandler(), log), ops},
-		drain: g.Drain, grace: serveGrace, log: log,
+		public: site{newServer(g.Handler(), cfg, log, cert), public, cert != nil},
+		admin:  site{newAdminServer(g.AdminHandler(), log), ops, false},
+		drain:  g.Drain, grace: serveGrace, log: log,
 	}).run(ctx)
 }
 
@@ -159,6 +160,7 @@ func newAdminServer(h http.Handler, log *slog.Logger) *http.Server {
 type site struct {
 	server    *http.Server
 	listeners []*bound
+	tls       bool // on TCP; the server's own TLSConfig says nothing, Serve sets one too
 }
 
 // life is the time from the first request to the last.
@@ -207,7 +209,7 @@ func (l *life) run(ctx context.Context) error {
 // serve speaks TLS on TCP where there is a certificate; a unix socket is plain, it leaves the machine nowhere.
 func (s site) serve(b *bound) error {
 	var err error
-	if s.server.TLSConfig != nil && !b.unix {
+	if s.tls && !b.unix {
 		err = s.server.ServeTLS(b, "", "")
 	} else {
 		err = s.server.Serve(b)

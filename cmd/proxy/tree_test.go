@@ -1,0 +1,167 @@
+package main
+
+import (
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/tenantgate/tenantgate/catalog"
+)
+
+func walk(cmd *cobra.Command, visit func(*cobra.Command)) {
+	visit(cmd)
+	for _, c := range cmd.Commands() {
+		walk(c, visit)
+	}
+}
+
+func TestEveryCommandHelpsWithAnExampleOfItself(t *testing.T) {
+	c := newCLI(t, sqliteURL(t))
+	seen := 0
+	walk((&program{clock: time.Now}).root(), func(cmd *cobra.Command) {
+		if cmd.Hidden || cmd.Name() == "help" {
+			return
+		}
+		seen++
+		path := cmd.CommandPath()
+		if cmd.Short == "" {
+			t.Errorf("%s says nothing of itself", path)
+		}
+		if !strings.Contains(cmd.Example, path) || !strings.HasPrefix(cmd.Example, "tenantgate ") && !strings.HasPrefix(cmd.Example, "umask") {
+			t.Errorf("%s: example %q shows another command", path, cmd.Example)
+		}
+		r := c.run(append(strings.Fields(path)[1:], "--help")...)
+		if r.code != 0 || r.err != "" || !strings.Contains(r.out, "Examples:\n"+cmd.Example) {
+			t.Errorf("%s --help: exit %d, stderr %q, stdout %q", path, r.code, r.err, r.out)
+		}
+	})
+	if seen < 40 {
+		t.Errorf("%d commands", seen)
+	}
+}
+
+func TestWhatIsNotSupportedYetFails(t *testing.T) {
+	c := newCLI(t, sqliteURL(t))
+	for _, line := range []string{
+		"token", "token create --admin", "job list", "job retry x", "tenant provision --id a", "tenant migrate --all", "tenant pause acme --for 10m",
+		"tenant unpause acme", "tenant encrypt --all", "tenant doctor", "user import --file x", "tenant import --file x", "plan sync --dry-run",
+		"audit verify", "audit export", "audit archive --before x", "key rotate",
+	} {
+		c.fails(1, "not supported yet", strings.Fields(line)...)
+	}
+	c.fails(1, "not supported yet", "domain", "verify", "portal.acme.com")
+}
+
+func TestWrongUsageExitsTwoWithOneLine(t *testing.T) {
+	c := newCLI(t, sqliteURL(t))
+	for _, line := range []string{
+		"", "bogus", "tenant", "tenant bogus", "tenant show", "tenant show a b", "tenant list extra", "tenant list --bogus", "tenant list --limit 0",
+		"tenant list --limit 1001", "tenant list --limit x", "tenant list --output yaml", "tenant create extra", "tenant update acme",
+		"member create --user a", "member create --tenant a", "member show", "member show id --user a", "member show --user a", "member update --user a --role x",
+		"subscription create --status active", "domain create", "domain create a.example.com", "plan create --name x", "plan create --id p --tier-level two",
+		"plan create --id p --features {}", "plan create --id p --features null", "member create --user a --tenant b --is-active maybe",
+		"member create --user a --tenant b --meta-attributes {", "subscription create --tenant a --current-period-end tomorrow",
+		"session revoke", "session revoke a --user b", "session show", "user block", "completion", "completion csh", "key", "key generate x",
+		"config", "config check a b", "migrate x", "version x", "explain --path nowhere", "demo --listen 0.0.0.0:0", "demo --provider-port x", "init x",
+	} {
+		c.fails(2, "tenantgate: ", strings.Fields(line)...)
+	}
+	c.fails(2, "named twice", "config", "check", "config.yaml", "--config", "other.yaml")
+}
+
+// column-by-column: what the models have, the command line shows, and can be given.
+func TestEveryColumnIsShownAndEveryWritableOneIsAFlag(t *testing.T) {
+	root := (&program{clock: time.Now}).root()
+	check[catalog.GlobalUser](t, root, "user", users().names(), users().shown())
+	check[catalog.TenantCatalog](t, root, "tenant", tenants().names(), tenants().shown())
+	check[catalog.Membership](t, root, "member", members().names(), members().shown())
+	check[catalog.PricingPlan](t, root, "plan", plans().names(), plans().shown())
+	check[catalog.Subscription](t, root, "subscription", subscriptions().names(), subscriptions().shown())
+	check[catalog.Domain](t, root, "domain", domains().names(), domains().shown())
+	check[catalog.Session](t, nil, "session", sessionColumns(), nil)
+}
+
+// shown are the columns that cannot be given.
+func (k *kind[ID, T]) shown() []string {
+	var out []string
+	for i := range k.columns {
+		if k.columns[i].silent {
+			out = append(out, k.columns[i].name)
+		}
+	}
+	return out
+}
+
+func check[T any](t *testing.T, root *cobra.Command, name string, columns, shownOnly []string) {
+	t.Helper()
+	var want []string
+	for f := range reflect.TypeFor[T]().Fields() {
+		if tag := f.Tag.Get("json"); tag != "-" {
+			want = append(want, tag)
+		}
+	}
+	if !slices.Equal(columns, want) {
+		t.Errorf("%s shows %v, the model has %v", name, columns, want)
+	}
+	if root == nil {
+		return
+	}
+	for _, verb := range []string{"create", "update"} {
+		cmd, _, err := root.Find([]string{name, verb})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, column := range want {
+			flag := strings.ReplaceAll(column, "_", "-")
+			switch column {
+			case "user_id", "tenant_id":
+				flag = strings.TrimSuffix(flag, "-id")
+			case "id":
+				if verb == "update" {
+					continue // names the row
+				}
+			}
+			if (cmd.Flags().Lookup(flag) == nil) != slices.Contains(shownOnly, column) {
+				t.Errorf("%s %s: column %s and flag --%s do not fit", name, verb, column, flag)
+			}
+		}
+	}
+}
+
+func TestValuesCannotSteerATerminal(t *testing.T) {
+	if got := printable("a\x1b[2Jb\nc\u202ed\u00a0é"); got != `a\x1b[2Jb\nc\u202ed\u00a0é` {
+		t.Errorf("%s", got)
+	}
+	lines := faultLines(usagef("first\nsecond \x1b[31m"))
+	if len(lines) != 1 || strings.ContainsAny(lines[0], "\n\x1b") {
+		t.Errorf("%q", lines)
+	}
+}
+
+func TestActorNamesUserAndHost(t *testing.T) {
+	user, host, ok := strings.Cut(strings.TrimPrefix(actor(), "cli:"), "@")
+	if !strings.HasPrefix(actor(), "cli:") || !ok || user == "" || host == "" {
+		t.Errorf("actor %q", actor())
+	}
+}
+
+func TestBooleansMayStandAloneOrTakeAValue(t *testing.T) {
+	for line, want := range map[string]string{
+		"tenant update a --is-active false":      "tenant update a --is-active=false",
+		"tenant update a --is-active":            "tenant update a --is-active",
+		"tenant update --is-active a":            "tenant update --is-active a",
+		"tenant update a --name false":           "tenant update a --name false",
+		"user update a --is-sys-admin true --x":  "user update a --is-sys-admin=true --x",
+		"tenant update a -- --is-active true":    "tenant update a -- --is-active true",
+		"x --cancel-at-period-end=false --y":     "x --cancel-at-period-end=false --y",
+		"x --cancel-at-period-end false --limit": "x --cancel-at-period-end=false --limit",
+	} {
+		if got := strings.Join(joinBools(strings.Fields(line)), " "); got != want {
+			t.Errorf("%s: %s, want %s", line, got, want)
+		}
+	}
+}
