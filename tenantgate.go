@@ -205,7 +205,10 @@ func (g *Gate) compile(ctx context.Context, cfg *config.Config) (*generation, er
 		CacheEntries: cfg.Cache.Entries, CacheTTL: sessionAge, Clock: g.clock, Log: g.telemetry.Logger,
 		Redact: g.telemetry.Redact,
 	}
-	if deps.TenantClaim == "" {
+	switch {
+	case len(cfg.Tenants.Resolve) > 0 && !slices.Contains(cfg.Tenants.Resolve, string(router.SourceClaim)):
+		deps.TenantClaim = "" // not a source: whatever the claim holds is none of our business
+	case deps.TenantClaim == "":
 		deps.TenantClaim = "tenant"
 	}
 	if cfg.Admin.PublicURL != "" {
