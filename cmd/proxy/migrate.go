@@ -3,8 +3,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"strconv"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
@@ -65,10 +63,8 @@ func writeReport(w io.Writer, f format, check bool, r catalog.Report) error {
 		return nil
 	}
 	_, _ = fmt.Fprintln(w, "\ndoubtful in existing data:")
-	tw := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
-	_, _ = fmt.Fprintln(tw, "  KIND\tCOUNT\tIDS\tADVICE")
 	for _, d := range r.Doubts {
-		_, _ = fmt.Fprintf(tw, "  %s\t%s\t%s\t%s\n", printable(d.Kind), strconv.Itoa(d.Count), cellText(d.IDs), printable(d.Advice))
+		_, _ = fmt.Fprintf(w, "  %s: %d\n    %s\n    %s\n", printable(d.Kind), d.Count, printable(d.Advice), cellText(d.IDs))
 	}
-	return tw.Flush()
+	return nil
 }
