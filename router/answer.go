@@ -146,6 +146,7 @@ func (g *Gate) denialPage(x *exchange, c Code, ref Refusal) page.Data {
 		TenantConflict, TenantRequired:
 		d.Actions = []page.Action{another, leave}
 	case RoleRequired, TierRequired, FeatureRequired:
+		another.Primary = false
 		d.Actions = []page.Action{{Label: "Back to the start", URL: x.verdict.Prefix + "/", Primary: true}, another}
 	case BadHost, NotSupportedYet, BadReturnTo, BadRequest:
 		d.Actions = []page.Action{{Label: "Go to " + g.public.Host, URL: g.public.String() + "/", Primary: true}}
