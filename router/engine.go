@@ -3,6 +3,7 @@ package router
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/tenantgate/tenantgate/auth"
@@ -104,7 +105,9 @@ func (e *Engine) judge(ctx context.Context, f *Facts, v *Verdict, trace *Trace) 
 
 // read takes the request apart: method, host, path, and the names in host, path and header, by syntax only.
 func (e *Engine) read(f *Facts, v *Verdict, trace *Trace) Code {
-	if f.Method == "TRACE" || f.Method == "CONNECT" {
+	// Methods are case-sensitive (RFC 9110 9.1), but some apps fold them: to those "post" is what a rule for POST is
+	// about, and "trace" an echo (METH-1).
+	if f.Method == "TRACE" || f.Method == "CONNECT" || strings.ToUpper(f.Method) != f.Method {
 		trace.add("method", string(MethodNotAllowed), f.Method)
 		return MethodNotAllowed
 	}
@@ -300,19 +303,20 @@ func (e *Engine) knownDomains(ctx context.Context, names []Named) ([]Named, erro
 	return names, nil
 }
 
-// explicit looks up what the request names. Names that differ must mean the same tenant. Two unknown names that are
-// not one name conflict as well: otherwise a conflict would tell a stranger which names exist (ENUM-1).
+// explicit looks up what the request names. Names that differ must mean the same tenant. To a user without a membership
+// row in it a tenant is as unknown as one that does not exist, and two unknown names conflict unless they are one name:
+// otherwise a conflict, or none, would tell a stranger which names exist (ENUM-1).
 func (e *Engine) explicit(ctx context.Context, v *Verdict, names []Named, trace *Trace) (*Record, *Denial) {
 	first := names[0]
 	for _, other := range names[1:] {
 		if first.same(other) {
 			continue
 		}
-		a, err := e.directory.resolve(ctx, first)
+		a, err := e.known(ctx, v.Identity.User, first)
 		if err != nil {
 			return nil, denialOf(err)
 		}
-		b, err := e.directory.resolve(ctx, other)
+		b, err := e.known(ctx, v.Identity.User, other)
 		if err != nil {
 			return nil, denialOf(err)
 		}
@@ -327,6 +331,15 @@ func (e *Engine) explicit(ctx context.Context, v *Verdict, names []Named, trace 
 	}
 	trace.add("resolve", string(rec.tenant.ID), string(first.Source))
 	return rec, nil
+}
+
+// known is the tenant that a name means to the user, "" where that is no tenant of theirs.
+func (e *Engine) known(ctx context.Context, user catalog.UserID, n Named) (catalog.TenantID, error) {
+	rec, err := e.directory.byName(ctx, user, n)
+	if err != nil || rec.member == noMembership {
+		return "", err
+	}
+	return rec.tenant.ID, nil
 }
 
 // only takes the single active membership.

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"strings"
 	"time"
 
@@ -98,12 +99,12 @@ func (x *exchange) readFacts(r *http.Request, tenantHeader string) {
 		x.origin = browser.Origin[0]
 	}
 	x.htmxURL = single(h, "Hx-Current-Url")
-	path := r.URL.EscapedPath()
+	path := sentPath(r.URL)
 	if path == "" && r.URL.Host != "" {
 		path = "/" // absolute-form without a path (RFC 9110 4.2.3)
 	}
-	if r.URL.Opaque != "" || strings.IndexByte(r.RequestURI, '#') >= 0 {
-		path = "" // neither origin-form nor absolute-form, or a fragment, which no request has (RFC 9112 3.2)
+	if r.URL.Opaque != "" || r.URL.User != nil || strings.IndexByte(r.RequestURI, '#') >= 0 {
+		path = "" // neither origin-form nor absolute-form, or what no request has: user information, a fragment (RFC 9112 3.2)
 	}
 	x.target = path
 	if r.URL.RawQuery != "" || r.URL.ForceQuery {
@@ -115,6 +116,17 @@ func (x *exchange) readFacts(r *http.Request, tenantHeader string) {
 		Credentials: auth.Credentials{Cookies: h["Cookie"], Authorization: h["Authorization"], Host: x.client.host},
 		Browser:     browser,
 	}
+}
+
+// sentPath is the path as it was sent. Where it holds a byte that net/url would have encoded, EscapedPath encodes the
+// whole path anew, and an encoded slash comes out as a plain one (PATH-1).
+func sentPath(u *url.URL) string {
+	if u.RawPath != "" {
+		if decoded, err := url.PathUnescape(u.RawPath); err == nil && decoded == u.Path {
+			return u.RawPath
+		}
+	}
+	return u.EscapedPath()
 }
 
 // isWebSocket recognises a handshake as servers do: by the Upgrade header, in any list and case.

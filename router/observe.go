@@ -114,6 +114,7 @@ func (g *Gate) panicked(w *recorder, x *exchange, fault any) (cut bool) {
 	g.log.ErrorContext(x.ctx, "panic while serving a request", "request_id", x.client.requestID,
 		"panic", fmt.Sprintf("%T", fault), "stack", string(debug.Stack()))
 	if w.status == 0 && !w.hijacked {
+		clear(w.Header()) // of an answer that never came, trailers included
 		g.refuse(w, x, deny(InternalError))
 		return false
 	}

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/net/http/httpguts"
+
 	"github.com/tenantgate/tenantgate/auth"
 	"github.com/tenantgate/tenantgate/cache"
 	"github.com/tenantgate/tenantgate/catalog"
@@ -54,11 +56,34 @@ func (g *Gate) stripOnly(h http.Header, x *exchange) {
 	}
 }
 
+// onlyWebSocket lets nothing be switched to but a WebSocket, whatever else was asked for beside it: behind another
+// protocol (h2c) the app would take requests that nobody judges (CONN-1).
+func onlyWebSocket(h http.Header, handshake bool) {
+	if len(h["Upgrade"]) == 0 {
+		return
+	}
+	delete(h, "Upgrade")
+	if handshake {
+		h["Upgrade"] = []string{"websocket"}
+	}
+}
+
+// onlyUpgrade leaves of Connection what a handshake needs: an app in this process that is a proxy itself would drop
+// every header that is named there, ours too (HOP-1).
+func onlyUpgrade(h http.Header) {
+	upgrade := len(h["Upgrade"]) > 0 && httpguts.HeaderValuesContainsToken(h["Connection"], "Upgrade")
+	delete(h, "Connection")
+	if upgrade {
+		h["Connection"] = []string{"Upgrade"}
+	}
+}
+
 // dropOwnCookies keeps an app from setting tenantgate's cookies.
 func (g *Gate) dropOwnCookies(h http.Header) {
 	cookies := h["Set-Cookie"]
 	for i := 0; i < len(cookies); i++ {
-		name, _, _ := strings.Cut(cookies[i], "=")
+		// A cookie without a name whose value is "tg_session=…" comes back as one of that name.
+		name, _, _ := strings.Cut(strings.TrimLeft(cookies[i], "= \t"), "=")
 		if ownCookie(strings.TrimSpace(name)) {
 			cookies = append(cookies[:i:i], cookies[i+1:]...)
 			i--
