@@ -104,7 +104,8 @@ func floorOf(r string) int {
 
 // program: benchmarks, examples and what tests of the whole share stand above everything, and nothing may import them.
 func program(r string) bool {
-	return r == "internal/gatetest" || r == "internal/acceptance" || r == "bench" || strings.HasPrefix(r, "bench/") || strings.HasPrefix(r, "examples/")
+	return slices.Contains([]string{"internal/gatetest", "internal/acceptance", "internal/attack", "bench"}, r) ||
+		strings.HasPrefix(r, "bench/") || strings.HasPrefix(r, "examples/")
 }
 
 func known(r string) bool {
