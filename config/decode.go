@@ -109,14 +109,10 @@ func (d *decoder) suggest(s *spec, key string) string {
 	if near := nearest(key, keys); near != "" {
 		return "; did you mean " + near + "?"
 	}
-	elsewhere := ""
-	d.root.leaves(func(f *spec) {
-		if f.key == key && elsewhere == "" {
-			elsewhere = f.pattern
-		}
-	})
-	if elsewhere != "" {
-		return "; did you mean " + elsewhere + "?"
+	elsewhere := map[string]string{}
+	d.root.names(elsewhere)
+	if near := nearestWithin(key, sortedKeys(elsewhere), 1); near != "" {
+		return "; did you mean " + elsewhere[near] + "?"
 	}
 	if len(keys) > 16 {
 		return "; config.example.yaml shows all keys"

@@ -20,7 +20,7 @@ func TestEachFaultIsOneLineThatSaysWhereAndWhatToDo(t *testing.T) {
 		{"unknown key in a section", at("admin:\n  adress: x\n"), []string{"config.yaml:6:3: admin.adress: unknown key; known here: listen, public_url"}},
 		{
 			"key of another section", at("session: {}\nidle_timeout: 1h\n"),
-			[]string{"config.yaml:5:1: session: unknown key", "config.yaml:6:1: idle_timeout: unknown key; did you mean identity.session.idle_timeout?"},
+			[]string{"config.yaml:5:1: session: unknown key; did you mean identity.session?", "config.yaml:6:1: idle_timeout: unknown key; did you mean identity.session.idle_timeout?"},
 		},
 		{
 			"unknown key in a list of sections", at("routes:\n  - path: /\n    pathh: /\n"),

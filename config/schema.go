@@ -147,9 +147,25 @@ func (s *spec) leaves(f func(*spec)) {
 	}
 }
 
+// names adds every key below s to the map, with the pattern of the first that is called so.
+func (s *spec) names(to map[string]string) {
+	if s.elem != nil {
+		s.elem.names(to)
+	}
+	for _, f := range s.fields {
+		if _, has := to[f.key]; !has {
+			to[f.key] = f.pattern
+		}
+		f.names(to)
+	}
+}
+
 // nearest returns the candidate that a misspelt word most likely meant, or "".
 func nearest(word string, candidates []string) string {
-	best, bound := "", len(word)/3+1
+	return nearestWithin(word, candidates, len(word)/3+1)
+}
+
+func nearestWithin(word string, candidates []string, bound int) (best string) {
 	for _, c := range candidates {
 		if d := distance(strings.ToLower(word), strings.ToLower(c), bound); d <= bound {
 			best, bound = c, d-1
