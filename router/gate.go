@@ -252,13 +252,25 @@ func (g *Gate) send(w *recorder, r *http.Request, x *exchange) {
 		return
 	}
 	g.limitBody(w, r)
-	if !x.facts.Browser.WebSocket {
-		delete(r.Header, "Upgrade") // no other protocol is switched to (CONN-1)
-	}
-	w.informational = g.headers.stripResponse
+	onlyWebSocket(r.Header, x.facts.Browser.WebSocket)
+	w.informational = g.stripHints
 	end := g.span(x, "upstream")
 	defer end()
+	duplex := fullDuplex(w, r)
 	f.proxy.ServeHTTP(w, r)
+	if duplex {
+		// What the app left unread is read now, after the answer: later it would collide with the next request.
+		w.Flush()
+		_ = r.Body.Close()
+	}
+}
+
+// fullDuplex lets an app answer while it is still being sent the request. Otherwise net/http's HTTP/1 server would
+// itself take the rest of the body away before the answer's header goes out: the app would miss bytes, or the answer be
+// cut. Not with Expect: 100-continue, where an unread body may never be sent.
+func fullDuplex(w http.ResponseWriter, r *http.Request) bool {
+	return r.ProtoMajor == 1 && r.ContentLength != 0 && len(r.Header["Expect"]) == 0 &&
+		http.NewResponseController(w).EnableFullDuplex() == nil
 }
 
 func (g *Gate) limitBody(w http.ResponseWriter, r *http.Request) {
@@ -277,6 +289,8 @@ func (g *Gate) pass(w *recorder, r *http.Request, x *exchange, app http.Handler)
 	setPath(&u, x.verdict.Path)
 	r.URL, r.RequestURI, r.Host = &u, u.RequestURI(), x.verdict.Host.String()
 	r.Header = r.Header.Clone()
+	onlyWebSocket(r.Header, x.facts.Browser.WebSocket)
+	onlyUpgrade(r.Header)
 	r.Trailer = nil
 	if g.middlewareHeaders {
 		r.Header = g.appHeaders(r.Header, x)
@@ -294,7 +308,7 @@ func (g *Gate) pass(w *recorder, r *http.Request, x *exchange, app http.Handler)
 			c.allow(h, x.origin)
 		}
 	}
-	w.before, w.informational = clean, g.headers.stripResponse
+	w.before, w.informational = clean, g.stripHints
 	app.ServeHTTP(w, r)
 	if w.status == 0 && !w.hijacked {
 		w.WriteHeader(http.StatusOK)

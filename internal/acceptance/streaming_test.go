@@ -56,6 +56,7 @@ func (a *streamApp) handler() http.Handler {
 	mux.HandleFunc("/events", a.serverSentEvents)
 	mux.HandleFunc("/upload", a.upload)
 	mux.HandleFunc("/download", a.download)
+	mux.HandleFunc("/progress", progress)
 	mux.HandleFunc("/trailers", announcedTrailers)
 	mux.HandleFunc("/hints", earlyHints)
 	mux.HandleFunc("/slow/", a.hang)
@@ -117,6 +118,20 @@ func (a *streamApp) upload(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	_, _ = fmt.Fprintf(w, "%x", sum.Sum(nil))
+}
+
+// progress answers each line of an upload before the next arrives, over HTTP/1.1 too.
+func progress(w http.ResponseWriter, r *http.Request) {
+	c := http.NewResponseController(w)
+	if r.ProtoMajor == 1 {
+		_ = c.EnableFullDuplex()
+	}
+	w.WriteHeader(http.StatusOK)
+	_ = c.Flush()
+	for lines := bufio.NewScanner(r.Body); lines.Scan(); {
+		_, _ = fmt.Fprintf(w, "%s seen\n", lines.Text())
+		_ = c.Flush()
+	}
 }
 
 // download sends the first half, waits, and sends the second.
@@ -449,6 +464,66 @@ func TestAnUploadReachesTheAppWhileItIsBeingSent(t *testing.T) {
 	if want := fmt.Sprintf("%x", sum.Sum(nil)); res.StatusCode != 200 || string(got) != want {
 		t.Errorf("%s, the app's hash %s, want %s", res.Status, got, want)
 	}
+}
+
+func TestAnAppMayAnswerBeforeItHasReadTheUpload(t *testing.T) {
+	t.Parallel()
+	w, _ := streamWorld(t)
+	c, dan := client(t, w), bearer(t, w, "dan")
+	t.Run("answer and upload take turns", func(t *testing.T) {
+		body, sender := io.Pipe()
+		defer sender.Close()
+		answers := make(chan *http.Response, 1)
+		req := newRequest(t, t.Context(), "POST", w.URL+"/progress", dan, body)
+		go func() {
+			defer close(answers)
+			res, err := c.Do(req)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			answers <- res
+		}()
+		if _, err := io.WriteString(sender, "one\n"); err != nil {
+			t.Fatal(err)
+		}
+		res := await(t, answers, "the answer to an upload that has not ended")
+		if res == nil {
+			return
+		}
+		defer res.Body.Close()
+		in := bufio.NewReader(res.Body)
+		for _, next := range []string{"two", "three", ""} {
+			if line, err := in.ReadString('\n'); err != nil || !strings.HasSuffix(line, " seen\n") {
+				t.Fatalf("received %q, %v", line, err)
+			}
+			if next == "" {
+				continue
+			}
+			if _, err := io.WriteString(sender, next+"\n"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := sender.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if rest, err := io.ReadAll(in); err != nil || len(rest) > 0 {
+			t.Errorf("%q %v", rest, err)
+		}
+	})
+	t.Run("unread uploads neither cut the answer nor break the connection", func(t *testing.T) {
+		small, large := bytes.Repeat([]byte("x"), 5), bytes.Repeat([]byte("x"), 100<<10)
+		for i := range 60 {
+			for path, status := range map[string]int{"/echo": 200, "/dead/x": 502} {
+				for _, body := range [][]byte{small, large} {
+					res, text, err := do(c, "POST", w.URL+path, dan, bytes.NewReader(body))
+					if err != nil || res.StatusCode != status {
+						t.Fatalf("request %d with %d bytes to %s: %v %v %s", i, len(body), path, err, res, text)
+					}
+				}
+			}
+		}
+	})
 }
 
 func TestADownloadReachesTheClientWhileItIsBeingMade(t *testing.T) {
