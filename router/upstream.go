@@ -87,7 +87,7 @@ func parseTarget(raw string, plaintext bool) (*url.URL, error) {
 
 func loopbackHost(name string) bool {
 	ip := net.ParseIP(name)
-	return name == "localhost" || strings.HasSuffix(name, ".localhost") || ip != nil && ip.IsLoopback()
+	return name == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 func clientTLS(c UpstreamConfig) (*tls.Config, error) {
