@@ -78,6 +78,12 @@ func onlyUpgrade(h http.Header) {
 	}
 }
 
+// stripHints removes what is ours from an informational response.
+func (g *Gate) stripHints(h http.Header) {
+	g.headers.stripResponse(h)
+	g.dropOwnCookies(h)
+}
+
 // dropOwnCookies keeps an app from setting tenantgate's cookies.
 func (g *Gate) dropOwnCookies(h http.Header) {
 	cookies := h["Set-Cookie"]
