@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -178,6 +179,43 @@ func TestForeignHostAndOriginAreRefused(t *testing.T) {
 	if w := ask(a, "GET", "/", "Host", "localhost", "Origin", "http://localhost", "Origin", "https://evil.example"); w.Code != 403 {
 		t.Errorf("two Origins: %d", w.Code)
 	}
+}
+
+func FuzzNothingIsOpenToAForeignHostOrOrigin(f *testing.F) {
+	for _, seed := range [][2]string{
+		{"localhost", ""},
+		{"ops.example.com:443", "https://ops.example.com"},
+		{"[::1]:9901", "http://[::1]:9901"},
+		{"127.0.0.1.", "null"},
+		{"[::ffff:127.0.0.1]", "http://localhost"},
+		{"localhost.:80", "http://localhost.:80"},
+		{"ops.example.com", "http://a@ops.example.com"},
+	} {
+		f.Add(seed[0], seed[1])
+	}
+	a, err := New(Config{PublicURL: "https://ops.example.com", MaxLookAge: time.Second}, Deps{State: func() State { return State{} }})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, host, origin string) {
+		r := &http.Request{Method: "GET", Host: host, URL: &url.URL{Path: "/api/v1/tenants"}, Header: http.Header{}}
+		if origin != "" {
+			r.Header["Origin"] = []string{origin}
+		}
+		w := httptest.NewRecorder()
+		a.ServeHTTP(w, r)
+		if w.Code == http.StatusForbidden {
+			return
+		}
+		lower := strings.ToLower(host)
+		if !strings.HasPrefix(lower, "ops.example.com") && !strings.HasPrefix(lower, "localhost") && !strings.HasPrefix(lower, "127.") && strings.Count(lower, ":") < 2 {
+			t.Errorf("Host %q: %d", host, w.Code)
+		}
+		if origin != "" && !strings.HasPrefix(strings.ToLower(origin), "https://ops.example.com") && !strings.EqualFold(strings.TrimSuffix(strings.TrimPrefix(strings.ToLower(origin), "http://"), ":80"), lower) &&
+			!strings.HasPrefix(strings.ToLower(origin), "http://"+strings.TrimSuffix(strings.TrimSuffix(lower, ":80"), ".")) {
+			t.Errorf("Host %q Origin %q: %d", host, origin, w.Code)
+		}
+	})
 }
 
 func TestNewRefusesWhatCannotWork(t *testing.T) {

@@ -2,6 +2,8 @@ package main
 
 import (
 	"errors"
+	"os/signal"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -25,7 +27,10 @@ func demoCommand(p *program) *cobra.Command {
 	output := outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		opts.Output = string(*output)
-		err := demo.Run(cmd.Context(), opts)
+		// A terminal that is closed must leave nothing behind either.
+		ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGHUP)
+		defer stop()
+		err := demo.Run(ctx, opts)
 		if errors.Is(err, demo.ErrUsage) {
 			return &usageError{err}
 		}

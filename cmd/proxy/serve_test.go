@@ -497,6 +497,13 @@ func TestProcessExitCodesAndStreams(t *testing.T) {
 }
 
 func TestProcessRunsTheDemoFromAnEmptyDirectory(t *testing.T) {
+	for _, signal := range []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP} {
+		t.Run(signal.String(), func(t *testing.T) { runDemo(t, signal) })
+	}
+}
+
+func runDemo(t *testing.T, signal os.Signal) {
+	t.Helper()
 	dir := t.TempDir()
 	cmd, out, errs := process(t, dir, nil, "demo", "--listen", "127.0.0.1:0", "--provider-port", "0", "--app-port", "0", "--admin-port", "0", "--output", "json")
 	if err := cmd.Start(); err != nil {
@@ -506,7 +513,7 @@ func TestProcessRunsTheDemoFromAnEmptyDirectory(t *testing.T) {
 	if curl, ok := facts["curl"].(string); !ok || !strings.HasPrefix(curl, "curl ") {
 		t.Errorf("%v", facts)
 	}
-	if err := cmd.Process.Signal(os.Interrupt); err != nil {
+	if err := cmd.Process.Signal(signal); err != nil {
 		t.Fatal(err)
 	}
 	began := time.Now()
@@ -516,8 +523,10 @@ func TestProcessRunsTheDemoFromAnEmptyDirectory(t *testing.T) {
 	if took := time.Since(began); took > 2*time.Second {
 		t.Errorf("the end took %s", took)
 	}
-	if left, err := os.ReadDir(dir); err != nil || len(left) != 0 {
-		t.Errorf("left behind: %v %v", left, err)
+	for _, place := range []string{dir, cmd.Env[3][len("TMPDIR="):]} {
+		if left, err := os.ReadDir(place); err != nil || len(left) != 0 {
+			t.Errorf("left behind: %v %v", left, err)
+		}
 	}
 }
 

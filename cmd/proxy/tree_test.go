@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -140,6 +141,17 @@ func TestValuesCannotSteerATerminal(t *testing.T) {
 	if len(lines) != 1 || strings.ContainsAny(lines[0], "\n\x1b") {
 		t.Errorf("%q", lines)
 	}
+}
+
+func FuzzPrintableStaysOnItsLine(f *testing.F) {
+	for _, seed := range []string{"", "a\nb", "\x1b[31m", "é", "\xff\xfe", "\u2028", "\u202e"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		if got := printable(s); strings.ContainsFunc(got, func(r rune) bool { return !unicode.IsPrint(r) }) {
+			t.Errorf("%q became %q", s, got)
+		}
+	})
 }
 
 func TestActorNamesUserAndHost(t *testing.T) {
