@@ -1,11 +1,13 @@
 package router
 
 import (
+	"crypto/rand"
+	"encoding/hex"
 	"net/http"
 	"net/netip"
 	"strings"
+	"sync"
 
-	"github.com/tenantgate/tenantgate/catalog"
 	"github.com/tenantgate/tenantgate/telemetry"
 )
 
@@ -27,7 +29,10 @@ type client struct {
 }
 
 // hops believes X-Forwarded-* and X-Real-Ip of listed peers only (FWD-1, FWD-2). The zero value believes nobody.
-type hops struct{ trusted []netip.Prefix }
+type hops struct {
+	trusted []netip.Prefix
+	ids     *identifiers
+}
 
 func (h hops) trusts(a netip.Addr) bool {
 	for _, p := range h.trusted {
@@ -57,11 +62,15 @@ func (h hops) read(r *http.Request) client {
 			c.realIP = c.addr.String()
 		}
 	}
-	if c.requestID == "" {
-		c.requestID = string(catalog.GenID())
-	}
-	if !c.trace.Valid() {
-		c.trace = telemetry.NewTraceContext()
+	if c.requestID == "" || !c.trace.Valid() {
+		id := h.ids.next()
+		if c.requestID == "" {
+			c.requestID = hex.EncodeToString(id[:16])
+		}
+		if !c.trace.Valid() {
+			copy(c.trace.TraceID[:], id[16:32])
+			copy(c.trace.SpanID[:], id[32:])
+		}
 	}
 	return c
 }
@@ -151,4 +160,31 @@ func requestIDOK(s string) bool {
 		}
 	}
 	return true
+}
+
+// idBytes is what one request needs: 16 for its id, 16 for its trace and 8 for its span.
+const idBytes = 40
+
+// identifiers hands out random bytes from batches: asking the system once a request costs more than deciding does.
+type identifiers struct{ pool sync.Pool }
+
+type idBatch struct {
+	bytes [64 * idBytes]byte
+	used  int
+}
+
+// next returns bytes that nobody was given before.
+func (i *identifiers) next() (id [idBytes]byte) {
+	b, _ := i.pool.Get().(*idBatch)
+	if b == nil {
+		b = &idBatch{used: len(b.bytes)}
+	}
+	if b.used == len(b.bytes) {
+		_, _ = rand.Read(b.bytes[:]) // never fails: crypto/rand ends the program instead
+		b.used = 0
+	}
+	copy(id[:], b.bytes[b.used:])
+	b.used += idBytes
+	i.pool.Put(b)
+	return id
 }

@@ -7,7 +7,7 @@ import (
 )
 
 func TestOnlyTrustedHopsAreBelieved(t *testing.T) { // FWD-1, FWD-2
-	h := hops{trusted: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}
+	h := hops{trusted: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, ids: new(identifiers)}
 	for _, c := range []struct {
 		name, remote      string
 		headers           map[string][]string
@@ -61,7 +61,19 @@ func TestOnlyTrustedHopsAreBelieved(t *testing.T) { // FWD-1, FWD-2
 func TestHTTP2WithTwoAuthoritiesIsDoubled(t *testing.T) { // H2-3
 	r := httptest.NewRequest("GET", "http://app.example.com/", nil)
 	r.Header["Host"] = []string{"evil.example.com"}
-	if got := (hops{}).read(r); got.hostOK {
+	if got := (hops{ids: new(identifiers)}).read(r); got.hostOK {
 		t.Error("a Host that differs from :authority passes")
+	}
+}
+
+func TestRequestIdsAreNeverGivenTwice(t *testing.T) {
+	var ids identifiers
+	seen := map[[idBytes]byte]bool{}
+	for range 1000 {
+		id := ids.next()
+		if seen[id] || id == [idBytes]byte{} {
+			t.Fatalf("%x was given before", id)
+		}
+		seen[id] = true
 	}
 }

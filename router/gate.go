@@ -79,7 +79,7 @@ type Gate struct {
 // New compiles the configuration. All faults are reported together; nothing is listened on or connected to.
 func New(cfg Config, deps Deps) (*Gate, error) {
 	g := &Gate{
-		public: cfg.PublicURL, auth: deps.Auth, buffers: newCopyBuffers(), hops: hops{trusted: cfg.TrustedProxies},
+		public: cfg.PublicURL, auth: deps.Auth, buffers: newCopyBuffers(), hops: hops{trusted: cfg.TrustedProxies, ids: new(identifiers)},
 		forward: map[*Route]*forwarder{}, telemetry: deps.Telemetry, log: deps.Telemetry.Logger, clock: deps.Clock,
 		bodyBytes:           int64(cfg.Limits.BodyBytes),
 		withURI:             cfg.Forward.DBURI != "off",

@@ -54,17 +54,15 @@ func (g *Gate) span(x *exchange, name string) func() {
 	}
 }
 
-// judge decides and notes how long it took.
+// judge decides; where traces are on, in a span of its own.
 func (g *Gate) judge(x *exchange) {
 	if !g.telemetry.Tracing() {
 		g.engine.judge(x.ctx, &x.facts, &x.verdict, nil)
-		g.telemetry.Metrics.Decide(g.clock().Sub(x.start))
 		return
 	}
 	ctx, span := g.telemetry.Tracer.Start(x.ctx, "decide")
 	defer span.End()
 	g.engine.judge(ctx, &x.facts, &x.verdict, nil)
-	g.telemetry.Metrics.Decide(g.clock().Sub(x.start))
 	if x.verdict.Denial != nil {
 		span.SetAttributes(attribute.String("tenantgate.code", string(x.verdict.Denial.Code)))
 	}

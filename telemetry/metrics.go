@@ -26,10 +26,9 @@ const (
 type Metrics struct {
 	requests metric.Int64Counter
 	duration metric.Float64Histogram
-	decide   metric.Float64Histogram
 	load     metric.Float64Histogram
 	lookups  metric.Int64Counter
-	inFlight metric.Int64UpDownCounter
+	inFlight atomic.Int64 // read when somebody looks: a request pays for two atomic adds
 
 	codes     labels[codeStatus, []metric.AddOption]
 	forwarded [600]atomic.Pointer[[]metric.AddOption]
@@ -55,21 +54,22 @@ type (
 
 func newMetrics(meter metric.Meter) (*Metrics, error) {
 	m := &Metrics{}
-	fast := metric.WithExplicitBucketBoundaries(1e-6, 2e-6, 5e-6, 1e-5, 5e-5, 1e-4, 5e-4, 1e-3, 5e-3, 0.01, 0.05, 0.1, 0.5, 1)
 	slow := metric.WithExplicitBucketBoundaries(5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
-	var errs [6]error
+	var errs [5]error
 	m.requests, errs[0] = meter.Int64Counter("tenantgate.requests",
 		metric.WithDescription("Requests answered, by denial code (forwarded: none) and status."))
 	m.duration, errs[1] = meter.Float64Histogram("tenantgate.request.duration", metric.WithUnit("s"), slow,
 		metric.WithDescription("Time from a request's head to the end of its answer, by class of status."))
-	m.decide, errs[2] = meter.Float64Histogram("tenantgate.decide.duration", metric.WithUnit("s"), fast,
-		metric.WithDescription("Time that a decision took, loads included."))
-	m.load, errs[3] = meter.Float64Histogram("tenantgate.load.duration", metric.WithUnit("s"), slow,
+	m.load, errs[2] = meter.Float64Histogram("tenantgate.load.duration", metric.WithUnit("s"), slow,
 		metric.WithDescription("Time that a read of the host database or a provider took, by kind and result."))
-	m.lookups, errs[4] = meter.Int64Counter("tenantgate.cache.lookups",
+	m.lookups, errs[3] = meter.Int64Counter("tenantgate.cache.lookups",
 		metric.WithDescription("Questions put to a cache, by cache and result."))
-	m.inFlight, errs[5] = meter.Int64UpDownCounter("tenantgate.requests.in_flight",
-		metric.WithDescription("Requests under way."))
+	_, errs[4] = meter.Int64ObservableUpDownCounter("tenantgate.requests.in_flight",
+		metric.WithDescription("Requests under way."),
+		metric.WithInt64Callback(func(_ context.Context, o metric.Int64Observer) error {
+			o.Observe(m.inFlight.Load())
+			return nil
+		}))
 	if err := errors.Join(errs[:]...); err != nil {
 		return nil, fmt.Errorf("make instruments: %w", err)
 	}
@@ -127,9 +127,6 @@ func statusClass(status int) int {
 	return status / 100
 }
 
-// Decide records how long a decision took.
-func (m *Metrics) Decide(d time.Duration) { m.decide.Record(context.Background(), d.Seconds()) }
-
 // Load records how long a read took and whether it failed; of err nothing else is looked at.
 func (m *Metrics) Load(kind string, d time.Duration, err error) {
 	opts := m.loads.get(loadResult{kind, err != nil}, loadResult{labelOther, err != nil}, func(k loadResult) []metric.RecordOption {
@@ -160,7 +157,7 @@ func (m *Metrics) lookup(k cacheResult) {
 }
 
 // InFlight adds delta (1 or -1) to the requests under way.
-func (m *Metrics) InFlight(delta int64) { m.inFlight.Add(context.Background(), delta) }
+func (m *Metrics) InFlight(delta int64) { m.inFlight.Add(delta) }
 
 // labels remembers the precomputed labels of each key, up to a limit. Reads take no lock.
 type labels[K comparable, V any] struct {

@@ -72,7 +72,6 @@ func TestMetricsOffServeNothingAndStillWork(t *testing.T) {
 	m := tel.Metrics
 	m.Request("x", 403, 1)
 	m.Request("", 200, 1)
-	m.Decide(1)
 	m.Load("x", 1, nil)
 	m.CacheHit("x")
 	m.CacheMiss("x")
@@ -113,7 +112,6 @@ func TestTheHotPathOfMetricsAllocatesAtMostOnce(t *testing.T) {
 	for name, f := range map[string]func(){
 		"Request":   func() { m.Request("", 200, time.Millisecond) },
 		"denial":    func() { m.Request("no_access", 403, time.Millisecond) },
-		"Decide":    func() { m.Decide(time.Microsecond) },
 		"Load":      func() { m.Load("grant", time.Millisecond, nil) },
 		"CacheHit":  func() { m.CacheHit("grants") },
 		"CacheMiss": func() { m.CacheMiss("grants") },
@@ -131,7 +129,6 @@ func BenchmarkMetrics(b *testing.B) {
 	for name, f := range map[string]func(){
 		"Request":  func() { m.Request("", 200, time.Millisecond) },
 		"Denial":   func() { m.Request("no_access", 403, time.Millisecond) },
-		"Decide":   func() { m.Decide(time.Microsecond) },
 		"CacheHit": func() { m.CacheHit("grants") },
 		"InFlight": func() { m.InFlight(1) },
 	} {
