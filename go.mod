@@ -3,30 +3,33 @@ module github.com/tenantgate/tenantgate
 go 1.26.0
 
 require (
-	github.com/chromedp/chromedp v0.23.0
-	github.com/coreos/go-oidc/v3 v3.21.0
-	github.com/fsnotify/fsnotify v1.10.1
-	github.com/go-jose/go-jose/v4 v4.1.9
-	github.com/goccy/go-yaml v1.19.2
-	github.com/golang-jwt/jwt/v5 v5.3.1
-	github.com/hashicorp/golang-lru/v2 v2.0.7
-	github.com/jackc/pgx/v5 v5.12.0
-	github.com/pressly/goose/v3 v3.29.0
-	github.com/prometheus/client_golang v1.25.0
-	github.com/spf13/cobra v1.10.2
-	github.com/zitadel/oidc/v3 v3.51.17
-	go.opentelemetry.io/otel v1.47.0
-	go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp v1.47.0
-	go.opentelemetry.io/otel/exporters/prometheus v0.69.0
-	go.opentelemetry.io/otel/sdk v1.47.0
-	go.opentelemetry.io/otel/sdk/metric v1.47.0
-	go.uber.org/goleak v1.3.0
-	golang.org/x/net v0.62.0
-	golang.org/x/oauth2 v0.37.0
-	golang.org/x/sync v0.24.0
-	golang.org/x/time v0.16.0
-	modernc.org/sqlite v1.62.0
-	pgregory.net/rapid v1.3.0
+	github.com/chromedp/cdproto v0.159.0 // tests: the messages that chromedp speaks
+	github.com/chromedp/chromedp v0.23.0 // tests: a real browser
+	github.com/coreos/go-oidc/v3 v3.21.0 // discovery and ID token verification
+	github.com/fsnotify/fsnotify v1.10.1 // configuration, certificates and secrets reloaded on change
+	github.com/go-jose/go-jose/v4 v4.1.9 // JWKS types; the development provider's keys
+	github.com/goccy/go-yaml v1.19.2 // YAML with line and column of every value
+	github.com/golang-jwt/jwt/v5 v5.3.1 // JWT signing and signature verification
+	github.com/hashicorp/golang-lru/v2 v2.0.7 // the cache's eviction
+	github.com/jackc/pgx/v5 v5.12.0 // PostgreSQL
+	github.com/pressly/goose/v3 v3.29.0 // migrations on both engines
+	github.com/prometheus/client_golang v1.25.0 // the /metrics endpoint
+	github.com/prometheus/otlptranslator v1.0.0 // metric names as Prometheus spells them
+	github.com/spf13/cobra v1.10.2 // the command line
+	github.com/zitadel/oidc/v3 v3.51.17 // the development provider only
+	go.opentelemetry.io/otel v1.47.0 // traces and metrics: the API
+	go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp v1.47.0 // traces to a collector
+	go.opentelemetry.io/otel/exporters/prometheus v0.69.0 // metrics to Prometheus
+	go.opentelemetry.io/otel/metric v1.47.0 // metrics: the API
+	go.opentelemetry.io/otel/sdk v1.47.0 // traces: the SDK
+	go.opentelemetry.io/otel/sdk/metric v1.47.0 // metrics: the SDK
+	go.opentelemetry.io/otel/trace v1.47.0 // traces: the API
+	go.uber.org/goleak v1.3.0 // tests: no goroutine left behind
+	golang.org/x/net v0.62.0 // IDNA; tests: WebSocket
+	golang.org/x/oauth2 v0.37.0 // code exchange with PKCE
+	golang.org/x/sync v0.24.0 // errgroup
+	modernc.org/sqlite v1.62.0 // embedded SQLite without cgo
+	pgregory.net/rapid v1.3.0 // tests: properties
 )
 
 require (
@@ -35,7 +38,6 @@ require (
 	github.com/bmatcuk/doublestar/v4 v4.10.4 // indirect
 	github.com/cenkalti/backoff/v5 v5.0.3 // indirect
 	github.com/cespare/xxhash/v2 v2.3.0 // indirect
-	github.com/chromedp/cdproto v0.159.0 // indirect
 	github.com/dustin/go-humanize v1.1.0 // indirect
 	github.com/go-chi/chi/v5 v5.5.0 // indirect
 	github.com/go-json-experiment/json v0.0.0-20260213210345-44df1a37e875 // indirect
@@ -56,7 +58,6 @@ require (
 	github.com/ncruces/go-strftime v1.1.0 // indirect
 	github.com/prometheus/client_model v0.6.3 // indirect
 	github.com/prometheus/common v0.72.0 // indirect
-	github.com/prometheus/otlptranslator v1.0.0 // indirect
 	github.com/prometheus/procfs v0.22.0 // indirect
 	github.com/remyoudompheng/bigfft v0.0.0-20230129092748-24d4a6f8daec // indirect
 	github.com/rs/cors v1.11.1 // indirect
@@ -66,8 +67,6 @@ require (
 	go.opentelemetry.io/auto/sdk v1.2.1 // indirect
 	go.opentelemetry.io/otel/exporters/otlp/otlptrace v1.47.0 // indirect
 	go.opentelemetry.io/otel/log v1.47.0 // indirect
-	go.opentelemetry.io/otel/metric v1.47.0 // indirect
-	go.opentelemetry.io/otel/trace v1.47.0 // indirect
 	go.opentelemetry.io/proto/otlp v1.11.0 // indirect
 	go.uber.org/multierr v1.11.0 // indirect
 	golang.org/x/exp/typeparams v0.0.0-20231108232855-2478ac86f678 // indirect

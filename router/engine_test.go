@@ -260,8 +260,12 @@ func (broken) ResolveTenant(context.Context, string, catalog.NameKind) (catalog.
 
 func TestWithoutTheHostDatabaseNothingIsLetThrough(t *testing.T) { // FAIL-1
 	for _, f := range []Facts{
-		{Path: "/"}, {Path: "/t/acme/"}, {Path: "/account/"}, {Path: "/t/acme/account/"},
-		{Path: "/", Host: "portal.globex.test"}, {Path: "/", Host: "acme.app.example.com"},
+		{Path: "/"},
+		{Path: "/t/acme/"},
+		{Path: "/account/"},
+		{Path: "/t/acme/account/"},
+		{Path: "/", Host: "portal.globex.test"},
+		{Path: "/", Host: "acme.app.example.com"},
 		{Path: "/t/acme/", TenantHeader: []string{"globex"}},
 	} {
 		e := testEngine(t, broken{}, everySource)

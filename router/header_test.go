@@ -50,9 +50,11 @@ func TestOwnHeadersAreRemovedInEverySpelling(t *testing.T) { // HDR-1, HDR-2
 func TestWhatHopsSayIsRemovedInEverySpelling(t *testing.T) { // FWD-2, HDR-2, METH-1
 	names := compileHeaders(nil, "X-Tenant")
 	rapid.Check(t, func(t *rapid.T) {
-		all := []string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Prefix",
+		all := []string{
+			"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Prefix",
 			"X-Real-Ip", "X-Request-Id", "Traceparent", "X-Http-Method-Override", "X-Http-Method", "X-Method-Override",
-			"X-Original-Url", "X-Rewrite-Url"}
+			"X-Original-Url", "X-Rewrite-Url",
+		}
 		name := spelled(t, rapid.SampledFrom(all).Draw(t, "name"))
 		h := http.Header{name: {"evil"}}
 		names.stripRequest(h, false)

@@ -87,8 +87,13 @@ func TestNoSpellingOfTheOwnPathReachesTheApp(t *testing.T) {
 
 func TestRulesThatNeedATenantAreRefusedElsewhere(t *testing.T) {
 	for _, c := range []RouteConfig{
-		{Path: "/x/", Access: "public", MinRole: "admin"}, {Path: "/x/", Access: "user", Feature: "f"},
-		{Path: "/x/", Access: "user", MinTier: new(int64(1))}, {Path: "x"}, {Path: "/a//b"}, {Path: "/a;b"}, {Path: "/", Access: "everyone"},
+		{Path: "/x/", Access: "public", MinRole: "admin"},
+		{Path: "/x/", Access: "user", Feature: "f"},
+		{Path: "/x/", Access: "user", MinTier: new(int64(1))},
+		{Path: "x"},
+		{Path: "/a//b"},
+		{Path: "/a;b"},
+		{Path: "/", Access: "everyone"},
 	} {
 		if _, err := compileRoute(c); err == nil {
 			t.Errorf("%+v is accepted", c)
