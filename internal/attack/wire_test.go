@@ -133,6 +133,9 @@ func (a *rawApp) serve(conn net.Conn) {
 		answer := a.answer
 		a.mu.Unlock()
 		out := okAnswer
+		if strings.HasPrefix(r.line, "HEAD ") {
+			out = strings.TrimSuffix(out, "ok")
+		}
 		if answer != nil {
 			out = answer(r, conn, br)
 		}
