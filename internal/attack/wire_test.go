@@ -139,7 +139,8 @@ func (a *rawApp) serve(conn net.Conn) {
 		if answer != nil {
 			out = answer(r, conn, br)
 		}
-		if _, err := io.WriteString(conn, out); err != nil || strings.Contains(out, "Connection: close") || out == "" {
+		responseHead, _, _ := strings.Cut(out, "\r\n\r\n")
+		if _, err := io.WriteString(conn, out); err != nil || strings.Contains(responseHead, "Connection: close") || out == "" {
 			return
 		}
 	}
@@ -272,6 +273,24 @@ func send(t testing.TB, addr, raw string) string {
 	if err != nil && !isReset(err) {
 		t.Fatalf("the gate answered %q and then: %v", all, err)
 	}
+	return string(all)
+}
+
+// sendAll is send for attacks behind which the gate may wait for more: it ends with a request that closes the
+// connection, and does not wait for long if that is swallowed.
+func sendAll(t testing.TB, addr, raw string) string {
+	t.Helper()
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(patience))
+	if _, err := io.WriteString(conn, raw+head("GET /_gate/ping HTTP/1.1", "Host: localhost")); err != nil && !isReset(err) {
+		t.Fatal(err)
+	}
+	_ = conn.SetReadDeadline(time.Now().Add(time.Second))
+	all, _ := io.ReadAll(conn)
 	return string(all)
 }
 
