@@ -121,9 +121,7 @@ func (g *Gate) open(ctx context.Context, cfg *config.Config) error {
 		}
 		db.URL = fromEnv
 	}
-	for _, s := range cfg.Secrets() {
-		g.telemetry.Redact(s.Reveal())
-	}
+	g.hide(cfg)
 	g.telemetry.Redact(db.URL.Reveal())
 	host, err := catalog.New(ctx, db)
 	if err != nil {
@@ -143,6 +141,13 @@ func (g *Gate) open(ctx context.Context, cfg *config.Config) error {
 	}
 	g.look.start(g.host, heartbeat(cfg), g.clock)
 	return nil
+}
+
+// hide keeps the secrets of cfg out of logs, spans and metrics from now on; those of older configurations stay hidden.
+func (g *Gate) hide(cfg *config.Config) {
+	for _, s := range cfg.Secrets() {
+		g.telemetry.Redact(s.Reveal())
+	}
 }
 
 // generation is one configuration in force, and the requests that are under way with it.
@@ -255,6 +260,7 @@ func (g *Gate) Reload(ctx context.Context, cfg *config.Config) error {
 	if err != nil {
 		return err
 	}
+	g.hide(cfg)
 	if err := g.needsRestart(cfg); err != nil {
 		return err
 	}

@@ -25,6 +25,7 @@ type client struct {
 	prefix    string
 	requestID string
 	trace     telemetry.TraceContext
+	traced    bool   // trace is a trusted peer's, not one that begins here
 	state     string // tracestate of a trusted peer
 }
 
@@ -111,7 +112,7 @@ func (h hops) believe(c *client, header http.Header, peer netip.Addr) {
 		c.requestID = id
 	}
 	if tc, ok := telemetry.ParseTraceparent(single(header, "Traceparent")); ok {
-		c.trace = tc
+		c.trace, c.traced = tc, true
 		c.state = single(header, "Tracestate")
 	}
 }

@@ -21,7 +21,10 @@ func (g *Gate) begin(x *exchange) func() {
 	if !g.telemetry.Tracing() {
 		return func() {}
 	}
-	ctx := trace.ContextWithRemoteSpanContext(x.ctx, x.client.trace.Remote())
+	ctx := x.ctx
+	if x.client.traced { // a trace that begins here has no parent whose word on sampling counts
+		ctx = trace.ContextWithRemoteSpanContext(ctx, x.client.trace.Remote())
+	}
 	ctx, span := g.telemetry.Tracer.Start(ctx, "request", trace.WithSpanKind(trace.SpanKindServer),
 		trace.WithAttributes(attribute.String("http.request.method", x.method)))
 	x.ctx = ctx
