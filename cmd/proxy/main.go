@@ -13,10 +13,13 @@ package main
 import (
 	"context"
 	"io"
+	"log"
 	"os"
 	"os/signal"
 	"syscall"
 	"time"
+
+	"github.com/tenantgate/tenantgate/telemetry"
 )
 
 // program is what a command may touch of the world around it.
@@ -35,6 +38,7 @@ func main() {
 	// The first signal asks for an orderly end, the second ends the process as if nobody listened.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
+	log.SetOutput(stdlog{out: os.Stderr, redact: telemetry.NewRedactor()})
 	p := &program{in: os.Stdin, out: os.Stdout, err: os.Stderr, environ: os.Environ(), clock: time.Now, open: openGate}
 	os.Exit(p.run(ctx, os.Args[1:]))
 }
