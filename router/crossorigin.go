@@ -2,7 +2,6 @@ package router
 
 import (
 	"net/http"
-	"net/url"
 	"slices"
 	"strings"
 )
@@ -123,5 +122,3 @@ func (b Browser) navigation() bool {
 }
 
 func (b Browser) htmx() bool { return len(b.HTMX) > 0 && b.HTMX[0] == "true" }
-
-func originOf(u *url.URL) string { return u.Scheme + "://" + u.Host }

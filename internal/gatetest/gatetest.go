@@ -84,8 +84,7 @@ type World struct {
 // Provider is a development provider on its own listener.
 type Provider struct {
 	*devidp.Provider
-	server    *http.Server
-	redirects []string
+	server *http.Server
 }
 
 // NewListener takes a free port on loopback.
