@@ -14,6 +14,8 @@ import (
 	"os"
 	"strings"
 	"time"
+
+	"github.com/tenantgate/tenantgate/telemetry"
 )
 
 const (
@@ -120,7 +122,7 @@ func getDocument(ctx context.Context, client *http.Client, target, accessToken s
 	}
 	body, err := io.ReadAll(resp.Body)
 	if err != nil {
-		return nil, fmt.Errorf("read answer of %s: %w", req.URL.Host, err)
+		return nil, fmt.Errorf("read answer of %s: %w", req.URL.Host, telemetry.Unquoted(err))
 	}
 	return body, nil
 }
@@ -129,13 +131,13 @@ func getDocument(ctx context.Context, client *http.Client, target, accessToken s
 func withoutURL(err error) error {
 	var failed *url.Error
 	if !errors.As(err, &failed) {
-		return err
+		return telemetry.Unquoted(err)
 	}
 	host := "provider"
 	if u, perr := url.Parse(failed.URL); perr == nil && u.Host != "" {
 		host = u.Host
 	}
-	return fmt.Errorf("%s: %w", host, failed.Err)
+	return fmt.Errorf("%s: %w", host, telemetry.Unquoted(failed.Err))
 }
 
 // readRoots loads ca_file, which replaces the system's roots. A file without a certificate is an error (FAIL-1).

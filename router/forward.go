@@ -11,6 +11,8 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+
+	"github.com/tenantgate/tenantgate/telemetry"
 )
 
 // forwarder sends judged requests to one upstream. Every decision has been made before it is called; what it needs
@@ -119,12 +121,12 @@ func (f *forwarder) failed(w http.ResponseWriter, r *http.Request, err error) {
 		f.gate.refuse(w, x, denyFor(BodyTooLarge, err))
 	case r.Context().Err() != nil && errors.Is(r.Context().Err(), context.Canceled):
 		x.code, x.answer.status = "client_closed", statusClientClosed
-		x.denial = &Denial{Code: "client_closed", Cause: err}
+		x.denial = &Denial{Code: "client_closed", Cause: telemetry.Unquoted(err)}
 		panic(http.ErrAbortHandler) // nobody is there to read an answer
 	case errors.As(err, &timeout) && timeout.Timeout() && !dialFailed(err):
-		f.gate.refuse(w, x, denyFor(UpstreamTimeout, err))
+		f.gate.refuse(w, x, denyFor(UpstreamTimeout, telemetry.Unquoted(err)))
 	default:
-		f.gate.refuse(w, x, denyFor(UpstreamUnavailable, err))
+		f.gate.refuse(w, x, denyFor(UpstreamUnavailable, telemetry.Unquoted(err)))
 	}
 }
 

@@ -90,7 +90,7 @@ func New(cfg Config, deps Deps) (*Gate, error) {
 	if g.clock == nil {
 		g.clock = time.Now
 	}
-	g.errorLog = slog.NewLogLogger(g.log.Handler(), slog.LevelWarn).Writer()
+	g.errorLog = telemetry.UnquotedWriter(slog.NewLogLogger(g.log.Handler(), slog.LevelWarn).Writer())
 	if cfg.Tenants.Header == "" {
 		cfg.Tenants.Header = "X-Tenant"
 	}

@@ -38,7 +38,7 @@ func main() {
 	// The first signal asks for an orderly end, the second ends the process as if nobody listened.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
-	log.SetOutput(stdlog{out: os.Stderr, redact: telemetry.NewRedactor()})
+	log.SetOutput(telemetry.UnquotedWriter(os.Stderr)) // net/http's client prints what an app sends after its answer
 	p := &program{in: os.Stdin, out: os.Stdout, err: os.Stderr, environ: os.Environ(), clock: time.Now, open: openGate}
 	os.Exit(p.run(ctx, os.Args[1:]))
 }

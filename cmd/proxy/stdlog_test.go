@@ -25,7 +25,7 @@ func (c lines) Write(p []byte) (int, error) {
 func TestURIAfterAnAnswerDoesNotReachStandardError(t *testing.T) {
 	printed := make(lines, 8)
 	before := log.Writer()
-	log.SetOutput(stdlog{out: printed, redact: telemetry.NewRedactor()})
+	log.SetOutput(telemetry.UnquotedWriter(printed))
 	defer log.SetOutput(before)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -60,7 +60,7 @@ func TestURIAfterAnAnswerDoesNotReachStandardError(t *testing.T) {
 	}
 	select {
 	case line := <-printed:
-		if !strings.Contains(line, "Unsolicited response") || !strings.Contains(line, "u:***@db.internal") || strings.Contains(line, "CANARY") {
+		if !strings.Contains(line, "Unsolicited response") || !strings.Contains(line, "***") || strings.Contains(line, "CANARY") {
 			t.Errorf("printed: %s", line)
 		}
 	case <-ctx.Done():

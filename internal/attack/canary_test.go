@@ -136,13 +136,13 @@ func (n *nest) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case "/slow/":
 		<-r.Context().Done()
 	case "/app/panic":
-		panic(fmt.Errorf("cannot open %s", uri))
+		panic(fmt.Errorf("cannot open %s as %s", uri, n.plantGiven("value of a panic")))
 	case "/app/late":
 		_, _ = io.WriteString(w, "half")
 		_ = http.NewResponseController(w).Flush()
-		panic(uri + r.Header.Get("X-Gate-Assertion"))
+		panic(uri + n.plantGiven("value of a late panic"))
 	case "/app/garble":
-		garble(w, uri)
+		garble(w, uri+" "+n.plantGiven("garbage of an app"))
 	default:
 		_, _ = io.WriteString(w, "ok")
 	}

@@ -113,7 +113,7 @@ func (n *nest) send(t *testing.T, p probe) {
 		if p.method == "" {
 			p.method = http.MethodGet
 		}
-		req, err := http.NewRequestWithContext(t.Context(), p.method, target+"access_token="+query+"&sig=tg_"+query, strings.NewReader(n.input(p.body)))
+		req, err := http.NewRequestWithContext(t.Context(), p.method, target+"access_token="+query+"&sig=tg_"+query+"&q="+query, strings.NewReader(n.input(p.body)))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -64,6 +64,9 @@ func (s *spill) plantOwn(name string) string {
 	return text
 }
 
+// plantGiven is plant for what is given to the program at once.
+func (s *spill) plantGiven(name string) string { return s.input(s.plant(name)) }
+
 // learn takes a secret that the program or the provider made: it is on its way already.
 func (s *spill) learn(name, text string) { s.add(name, text, true, false) }
 
@@ -369,7 +372,7 @@ func (p *leakyProvider) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case "break":
 		http.Error(w, echo, http.StatusInternalServerError)
 	case "garble":
-		garble(w, echo)
+		garble(w, "garbage "+strings.Join([]string{form.Get("code"), form.Get("code_verifier"), password}, ","))
 	default:
 		r.Body = io.NopCloser(bytes.NewReader(body))
 		rec := httptest.NewRecorder()
