@@ -151,7 +151,9 @@ func (g *Gate) denialPage(x *exchange, c Code, ref Refusal) page.Data {
 	case BadHost, NotSupportedYet, BadReturnTo, BadRequest:
 		d.Actions = []page.Action{{Label: "Go to " + g.public.Host, URL: g.public.String() + "/", Primary: true}}
 	case HostDatabaseUnavailable, UpstreamUnavailable, ProviderUnavailable:
-		if x.method == http.MethodGet && strings.HasPrefix(x.target, "/") && !strings.HasPrefix(x.target, "//") {
+		if strings.HasPrefix(x.target, "/_gate/callback/") { // its code is spent; the way on is a new sign-in
+			d.Actions = []page.Action{{Label: "Sign in again", URL: loginPath, Primary: true}}
+		} else if x.method == http.MethodGet && strings.HasPrefix(x.target, "/") && !strings.HasPrefix(x.target, "//") {
 			d.Actions = []page.Action{{Label: "Try again", URL: x.target, Primary: true}}
 		}
 	}
