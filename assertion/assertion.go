@@ -178,7 +178,7 @@ func (v *Verifier) Verify(ctx context.Context, token string) (Claims, error) {
 		return v.keys.find(ctx, kid)
 	})
 	switch {
-	case errors.Is(err, ErrKeys) || ctx.Err() != nil:
+	case err != nil && (errors.Is(err, ErrKeys) || ctx.Err() != nil):
 		return Claims{}, err
 	case err != nil:
 		return Claims{}, fmt.Errorf("%w: %w", ErrInvalid, err)

@@ -32,12 +32,20 @@ func (a *Auth) OwnsAuthorization(values []string) bool {
 func (a *Auth) bearerToken(values []string) (token string, ours, single bool) {
 	for _, v := range values {
 		t, ok := cutBearer(v)
-		if ok && (len(a.bearers) > 0 || strings.HasPrefix(t, "tg_") || strings.HasPrefix(t, "tga_")) {
+		if ok && (len(a.bearers) > 0 || ownToken(t)) {
 			token, ours = t, true
 		}
 	}
 	return token, ours, len(values) == 1
 }
+
+// OwnToken reports whether an Authorization header holds a token of tenantgate's own, which is for no app to see.
+func OwnToken(v string) bool {
+	t, ok := cutBearer(v)
+	return ok && ownToken(t)
+}
+
+func ownToken(t string) bool { return strings.HasPrefix(t, "tg_") || strings.HasPrefix(t, "tga_") }
 
 // cutBearer takes the scheme off (RFC 9110 11.4, case-insensitive). White space is read as leniently as an app might
 // read it; what follows is judged strictly.

@@ -34,7 +34,7 @@ func pathPrefixProblem(s string) string {
 	switch {
 	case !ok || s == "/" || !strings.HasSuffix(s, "/"):
 		return "must begin and end with /, such as /t/"
-	case path.String() != s || strings.ContainsAny(s, ";%"):
+	case path.String() != s || strings.ContainsAny(s, ";%!$&'()*+,:=@[]"):
 		return "must be made of plain characters, such as /t/"
 	case ownPath(s):
 		return "must not be /_gate or below it; that is tenantgate's own"

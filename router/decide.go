@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/tenantgate/tenantgate/billing"
+	"github.com/tenantgate/tenantgate/catalog"
 )
 
 // Policy is the part of the configuration that decisions depend on, compiled and immutable.
@@ -52,6 +53,9 @@ func (p *Policy) Decide(route *Route, rec *Record, now time.Time, trace *Trace) 
 	if p.needURI && rec.uriState != uriUsable {
 		trace.add("uri", string(TenantMisconfigured), "core_tenants.db_url")
 		return nil, TenantMisconfigured
+	}
+	if rec.uriState != uriUsable {
+		g.uri = catalog.DBURI{} // sealed, referenced or broken text is no URI
 	}
 	trace.add("uri", "ok", "core_tenants.db_url")
 	return g, ""

@@ -54,6 +54,10 @@ func testHost(t testing.TB) *catalog.HostDatabase {
 			tx.Domains.Insert(ctx, &catalog.Domain{Host: "glx", TenantID: "globex", Kind: "slug", Verified: true}),
 			tx.Domains.Insert(ctx, &catalog.Domain{Host: "portal.globex.test", TenantID: "globex", Kind: "host", Verified: true}),
 			tx.Domains.Insert(ctx, &catalog.Domain{Host: "soon.globex.test", TenantID: "globex", Kind: "host"}))
+		errs = append(errs,
+			tx.Tenants.Insert(ctx, &catalog.TenantCatalog{ID: "gone"}),
+			tx.Domains.Insert(ctx, &catalog.Domain{Host: "gone.example.test", TenantID: "gone", Kind: "host", Verified: true}),
+			tx.Tenants.Delete(ctx, "gone"))
 		return errors.Join(errs...)
 	})
 	if err != nil {
@@ -115,8 +119,8 @@ func TestWhichTenantARequestNames(t *testing.T) { // TEN-1, TEN-2, ENUM-1
 		{"header twice, the same", ask{user: "ada", header: []string{"globex", "glx"}}, "globex", ""},
 		{"header twice, different", ask{user: "ada", header: []string{"globex", "acme"}}, "", TenantConflict},
 		{"claim", ask{user: "ada", claim: "globex"}, "globex", ""},
-		{"session", ask{user: "ada", session: "globex"}, "globex", ""},
-		{"explicit before session", ask{user: "ada", session: "globex", path: "/t/acme/"}, "acme", ""},
+		{"a session's choice counts only where tenants have no address", ask{user: "ada", session: "globex"}, "", TenantRequired},
+		{"a verified domain whose tenant is gone", ask{user: "bob", host: "gone.example.test"}, "", NoAccess},
 		{"only membership", ask{user: "bob"}, "acme", ""},
 		{"several memberships", ask{user: "ada"}, "", TenantRequired},
 		{"no membership", ask{user: "eve"}, "", NoAccess},
@@ -163,6 +167,17 @@ func TestWhichTenantARequestNames(t *testing.T) { // TEN-1, TEN-2, ENUM-1
 				}
 			}
 		})
+	}
+}
+
+func TestTheSessionsChoice(t *testing.T) {
+	e := testEngine(t, testHost(t), TenantsConfig{Header: "X-Tenant"})
+	e.auth = person{User: "ada", Kind: auth.KindSession, SessionTenant: "globex"}
+	for header, want := range map[string]catalog.TenantID{"": "globex", "acme": "acme"} {
+		v := e.Judge(t.Context(), &Facts{Method: "GET", Host: "app.example.com", Path: "/", TenantHeader: []string{header}}, nil)
+		if v.Grant == nil || v.Grant.Tenant.ID != want {
+			t.Errorf("header %q: %+v %v", header, v.Grant, v.Denial)
+		}
 	}
 }
 
@@ -226,7 +241,7 @@ func TestOnUserRoutesATenantIsOptional(t *testing.T) {
 }
 
 func TestTheTenantAPageWasMadeForMustBeTheTenantGranted(t *testing.T) {
-	e := testEngine(t, testHost(t), everySource)
+	e := testEngine(t, testHost(t), TenantsConfig{Header: "X-Tenant"})
 	e.auth = person{User: "ada", Kind: auth.KindSession, SessionTenant: "globex"}
 	for rendered, code := range map[string]Code{"globex": "", "": "", "acme": TenantChanged} {
 		v := e.Judge(t.Context(), &Facts{Method: "GET", Host: "app.example.com", Path: "/", GateTenant: []string{rendered}}, nil)

@@ -51,11 +51,12 @@ func compileHeaders(renames map[string]string, tenantHeader string) headerNames 
 // ourPrefixes are folded: whatever begins so is ours, in requests and in responses.
 var ourPrefixes = [...]string{"x-tenant-", "x-user-", "x-subscription-", "x-gate-"}
 
+// hopPrefix is folded: what hops say of a request, and what other proxies say of its user (X-Forwarded-User).
+const hopPrefix = "x-forwarded-"
+
 // hopNames are folded: rebuilt by us, never taken from a peer that is not trusted, and never in a second spelling.
 var hopNames = map[string]bool{
-	"x-forwarded-for": true, "x-forwarded-host": true, "x-forwarded-proto": true, "x-forwarded-prefix": true,
-	"x-forwarded-port": true, "x-forwarded-server": true, "x-forwarded-uri": true, "x-forwarded-method": true,
-	"x-forwarded-scheme": true, "x-forwarded-ssl": true, "x-forwarded-protocol": true, "x-original-url": true,
+	"x-original-url": true, "x-scheme": true, "x-url-scheme": true, "front-end-https": true,
 	"x-original-uri": true, "x-original-method": true, "x-original-host": true, "x-rewrite-url": true, "x-host": true,
 	"forwarded": true, "x-real-ip": true, "x-client-ip": true, "x-cluster-client-ip": true, "true-client-ip": true,
 	"x-request-id": true, "traceparent": true, "tracestate": true,
@@ -113,16 +114,17 @@ func (n *headerNames) stripRequest(h http.Header, overridesPass bool) {
 			delete(h, name)
 			continue
 		}
-		c := name[0]
-		if len(name) > maxFolded || c != 'X' && c != 'F' && c != 'T' && c != 'x' && c != 'f' && c != 't' {
-			continue
-		}
 		var buf [maxFolded]byte
-		for i := range len(name) {
+		k := min(len(name), maxFolded)
+		for i := range k {
 			buf[i] = foldByte(name[i])
 		}
-		folded := buf[:len(name)]
-		if hopNames[string(folded)] || !overridesPass && overrideNames[string(folded)] {
+		folded := buf[:k]
+		if c := folded[0]; c != 'x' && c != 'f' && c != 't' {
+			continue
+		}
+		hop := len(folded) >= len(hopPrefix) && string(folded[:len(hopPrefix)]) == hopPrefix
+		if hop || len(name) <= maxFolded && (hopNames[string(folded)] || !overridesPass && overrideNames[string(folded)]) {
 			delete(h, name)
 		}
 	}

@@ -53,7 +53,7 @@ func TestWhatHopsSayIsRemovedInEverySpelling(t *testing.T) { // FWD-2, HDR-2, ME
 		all := []string{
 			"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Prefix",
 			"X-Real-Ip", "X-Request-Id", "Traceparent", "X-Http-Method-Override", "X-Http-Method", "X-Method-Override",
-			"X-Original-Url", "X-Rewrite-Url",
+			"X-Original-Url", "X-Rewrite-Url", "X-Forwarded-User", "X-Forwarded-Email", "X-Forwarded-Client-Cert", "X-Forwarded-" + strings.Repeat("Long", 20), "X-Scheme", "Front-End-Https",
 		}
 		name := spelled(t, rapid.SampledFrom(all).Draw(t, "name"))
 		h := http.Header{name: {"evil"}}

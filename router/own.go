@@ -3,6 +3,7 @@ package router
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"net/url"
 	"strings"
@@ -253,15 +254,10 @@ func (g *Gate) enterAction(id catalog.TenantID, to string) *page.Action {
 	if u := g.tenantURL(id, to); u != "" {
 		return &page.Action{URL: u}
 	}
-	if g.namedByURL() {
+	if g.engine.resolver.namedByURL() {
 		return nil // an id that no path or host can carry; it is reached by header or slug
 	}
 	return &page.Action{URL: tenantsPath, Method: http.MethodPost, Hidden: map[string]string{"tenant": string(id), "return_to": to}}
-}
-
-func (g *Gate) namedByURL() bool {
-	res := &g.engine.resolver
-	return res.on[SourcePath] && res.pathPrefix != "" || res.on[SourceHost] && res.baseDomain != ""
 }
 
 // tenantURL is the tenant's own address, "" without one. Paths come first as long as nobody can sign in at a tenant's
@@ -332,6 +328,9 @@ func (g *Gate) choose(w http.ResponseWriter, r *http.Request, x *exchange) {
 	}
 	if u := g.tenantURL(rec.tenant.ID, to); u != "" {
 		to = u
+	} else if g.engine.resolver.namedByURL() {
+		g.refuse(w, x, denyFor(BadRequest, errors.New("the tenant's id fits neither a path nor a host")))
+		return
 	} else if err := g.keepChoice(x, rec.tenant.ID); err != nil {
 		g.refuse(w, x, denialOf(err))
 		return

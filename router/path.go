@@ -129,6 +129,25 @@ func (p Path) readings() []string {
 	return out
 }
 
+// matchForm is the spelling that rules are compared in: octets that may stand in a path raw or encoded (":", "@", "+" …)
+// stand raw, because app servers decode them before they look. It is never forwarded.
+func matchForm(s string) string {
+	if strings.IndexByte(s, '%') < 0 {
+		return s
+	}
+	b := make([]byte, 0, len(s))
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		if c == '%' && i+2 < len(s) {
+			if d := byte(unhex(s[i+1])<<4 | unhex(s[i+2])); pathOctet[d] && d != '/' && d != ';' {
+				c, i = d, i+2
+			}
+		}
+		b = append(b, c)
+	}
+	return string(b)
+}
+
 // cutParameters removes from each segment what follows ";" or "%3B".
 func cutParameters(s string) string {
 	segments := strings.Split(s, "/")
@@ -165,7 +184,7 @@ func segmentsOK(s string) bool {
 // It returns ok false where the path is not below the prefix or names nothing, and bad true where the name itself
 // could be read in two ways.
 func (p Path) cutPrefix(prefix string) (name string, rest Path, ok, bad bool) {
-	tail, below := strings.CutPrefix(p.escaped, prefix)
+	tail, below := strings.CutPrefix(p.escaped, prefix) // a prefix is made of octets that have one spelling
 	if !below || tail == "" {
 		return "", Path{}, false, false
 	}

@@ -49,7 +49,15 @@ func newResolver(c TenantsConfig, public Host) resolver {
 	for _, s := range sources {
 		r.on[Source(s)] = true
 	}
+	if r.namedByURL() {
+		r.on[SourceSession] = false // a session keeps a choice only where tenants have no address of their own
+	}
 	return r
+}
+
+// namedByURL reports whether tenants have addresses: a host or a path.
+func (r *resolver) namedByURL() bool {
+	return r.on[SourcePath] && r.pathPrefix != "" || r.on[SourceHost] && r.baseDomain != ""
 }
 
 // hostClass says what a Host is to us.

@@ -49,7 +49,7 @@ func compileRoute(c RouteConfig) (*Route, error) {
 	if !ok || path.ambiguous() {
 		return nil, fmt.Errorf("route path %q: write it as a plain absolute path such as /settings/", c.Path)
 	}
-	exact := strings.TrimSuffix(path.escaped, "/")
+	exact := matchForm(strings.TrimSuffix(path.escaped, "/"))
 	r := &Route{
 		name: c.Path, exact: exact, folded: lowerASCII(exact), host: lowerASCII(c.Host),
 		subscriptionOptional: c.Subscription == "optional", minRole: c.MinRole, feature: c.Feature, minTier: c.MinTier,
@@ -93,7 +93,7 @@ func safeMethod(m string) bool {
 	return m == http.MethodGet || m == http.MethodHead || m == http.MethodOptions
 }
 
-// takesPath matches a prefix on segment boundaries. Case is ignored, but for public routes: a spelling that the app
+// takesPath matches a prefix, in its match form, on segment boundaries. Case is ignored, but for public routes: a spelling that the app
 // might treat as another path must not open a door.
 func (r *Route) takesPath(p string) bool {
 	want := r.folded
@@ -128,6 +128,7 @@ func equalFoldASCII(s, lower string) bool {
 type routeTable struct{ routes []*Route }
 
 func (t routeTable) find(method, host, path string) *Route {
+	path = matchForm(path)
 	for _, r := range t.routes {
 		if (r.host == "" || r.host == host) && r.takesMethod(method) && r.takesPath(path) {
 			return r

@@ -100,3 +100,46 @@ func TestRulesThatNeedATenantAreRefusedElsewhere(t *testing.T) {
 		}
 	}
 }
+
+func TestTwoSpellingsOfOneOctetAreOneRoute(t *testing.T) { // ROUTE-1, SKIP-2
+	tab := table(t,
+		RouteConfig{Path: "/users:export", MinRole: "owner"},
+		RouteConfig{Path: "/files/@private/"},
+		RouteConfig{Path: "/files/", Access: "public"},
+		RouteConfig{Path: "/q%40r/", Feature: "f"},
+		RouteConfig{Path: "/a+b/", MinRole: "admin", AllowEncodedSlash: true},
+		RouteConfig{Path: "/"},
+	)
+	for path, want := range map[string]string{
+		"/users:export": "/users:export", "/users%3Aexport": "/users:export", "/users%3aexport/x": "/users:export",
+		"/USERS%3Aexport": "/users:export", "/files/@private/x": "/files/@private/", "/files/%40private/x": "/files/@private/",
+		"/files/x": "/files/", "/q@r/x": "/q%40r/", "/q%40r/x": "/q%40r/", "/a%2Bb/x": "/a+b/", "/a%2Bb/x%2Fy": "/a+b/",
+		"/users%253Aexport": "/",
+	} {
+		p, ok := ParsePath(path)
+		if !ok {
+			t.Fatalf("ParsePath(%q) refused", path)
+		}
+		if r, code := tab.match("GET", "h", p); r == nil || r.name != want {
+			t.Errorf("%s: %v %q; want %s", path, r, code, want)
+		}
+	}
+	for c := range 256 {
+		if !pathOctet[c] || c == '/' || c == ';' || unreserved(byte(c)) {
+			continue
+		}
+		raw, encoded := "/x"+string(rune(c))+"y/", "/x%"+string(upperHex[c>>4])+string(upperHex[c&15])+"y/"
+		for _, rule := range []string{raw, encoded} {
+			tab := table(t, RouteConfig{Path: rule, MinRole: "owner"}, RouteConfig{Path: "/"})
+			for _, asked := range []string{raw, encoded} {
+				p, ok := ParsePath(asked)
+				if !ok {
+					t.Fatalf("ParsePath(%q) refused", asked)
+				}
+				if r, _ := tab.match("GET", "h", p); r == nil || r.minRole == "" {
+					t.Errorf("rule %s does not judge %s", rule, asked)
+				}
+			}
+		}
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -51,6 +52,9 @@ func (g *Gate) appHeaders(from http.Header, x *exchange) http.Header {
 func (g *Gate) stripOnly(h http.Header, x *exchange) {
 	g.headers.stripRequest(h, g.overridesPass)
 	g.auth.StripCookies(h)
+	if slices.ContainsFunc(h["Authorization"], auth.OwnToken) {
+		delete(h, "Authorization") // on public routes too, where it was not looked at
+	}
 	if id := x.verdict.Identity; id != nil && id.Kind == auth.KindBearer && !g.authorizationPasses {
 		delete(h, "Authorization")
 	}
