@@ -210,6 +210,9 @@ func (g *Gate) compile(ctx context.Context, cfg *config.Config) (*generation, er
 		CacheEntries: cfg.Cache.Entries, CacheTTL: sessionAge, Clock: g.clock, Log: g.telemetry.Logger,
 		Redact: g.telemetry.Redact,
 	}
+	if n := g.current.Load(); n != nil {
+		deps.Before = n.auth
+	}
 	switch {
 	case len(cfg.Tenants.Resolve) > 0 && !slices.Contains(cfg.Tenants.Resolve, string(router.SourceClaim)):
 		deps.TenantClaim = "" // not a source: whatever the claim holds is none of our business

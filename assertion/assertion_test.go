@@ -466,3 +466,21 @@ func BenchmarkVerify(b *testing.B) {
 		}
 	}
 }
+
+func TestACallerThatIsGoneIsToldNothingFalse(t *testing.T) {
+	g := newGate(t)
+	v := g.verifier()
+	good := g.sign("k1", nil)
+	if _, err := v.Verify(t.Context(), good); err != nil {
+		t.Fatal(err)
+	}
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	if c, err := v.Verify(gone, good); err == nil && (c.User == "" || c.Tenant == "") {
+		t.Errorf("empty claims without an error: %+v", c)
+	}
+	nobody := g.sign("k1", func(c jwt.MapClaims, _ map[string]any) { delete(c, "sub") })
+	if c, err := v.Verify(gone, nobody); err == nil {
+		t.Errorf("an assertion without sub passes: %+v", c)
+	}
+}

@@ -141,6 +141,9 @@ type Deps struct {
 	Log *slog.Logger
 	// Redact is told every secret of the configuration that must not appear in a log. Nil: nobody is told.
 	Redact func(secret string)
+	// Before is the Auth that this one takes over from when a configuration is reloaded: its counts of sign-ups and its
+	// used-up sign-ins go on. Nil: none.
+	Before *Auth
 	// Transport replaces the network for requests to providers (tests). Nil: our own, with ca_file.
 	Transport http.RoundTripper
 }
@@ -252,6 +255,9 @@ func assemble(cfg Config, deps Deps) (*Auth, error) {
 	}
 	a.bearerID = bearerIdentity(a.bearers, a.claim)
 	a.limit = newSignUpLimit(cfg.signUpLimit(), a.clock)
+	if deps.Before != nil && deps.Before.limit.limit == a.limit.limit {
+		a.limit = deps.Before.limit
+	}
 	return a, nil
 }
 
@@ -273,7 +279,9 @@ func (a *Auth) openCaches(deps Deps) error {
 	if a.uses, err = lru.New[sessionKey, *lastUse](entries); err != nil {
 		return fmt.Errorf("session cache: %w", err)
 	}
-	if a.flows, err = lru.New[flowID, time.Time](usedFlows); err != nil {
+	if deps.Before != nil {
+		a.flows = deps.Before.flows
+	} else if a.flows, err = lru.New[flowID, time.Time](usedFlows); err != nil {
 		return fmt.Errorf("flow cache: %w", err)
 	}
 	return nil

@@ -157,8 +157,8 @@ func (a *Auth) open(ctx context.Context, t *sessionToken, host string) (*session
 	if err != nil {
 		return nil, err
 	}
-	if !found || !a.matches(f, t) || f.row.Host != host {
-		return nil, ErrSessionExpired
+	if !found || !a.matches(f, t) || f.row.Host != host || a.provider(f.row.Provider) == nil {
+		return nil, ErrSessionExpired // the last: a provider that was taken out of the configuration keeps nobody signed in
 	}
 	now := a.clock()
 	if !now.Before(f.expires) {

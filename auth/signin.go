@@ -216,12 +216,8 @@ func (a *Auth) link(ctx context.Context, tx *catalog.Tx, at *arrival) (*catalog.
 		return nil, err
 	}
 	user := users[0]
-	if !absent(user.OAuthID) || !absent(user.PasswordHash) || (user.IsSysAdmin != nil && *user.IsSysAdmin) {
-		return nil, nil
-	}
-	user.OAuthID = new(at.oauthID)
 	ctx = catalog.WithActor(ctx, catalog.Actor{ID: string(user.ID), IP: at.ip})
-	if err := tx.GlobalUsers.Update(ctx, &user); err != nil {
+	if ok, err := tx.LinkSubject(ctx, user.ID, at.address, at.oauthID); err != nil || !ok {
 		return nil, err
 	}
 	linked, blocked, err := tx.UserBySubject(ctx, at.oauthID)
@@ -250,8 +246,6 @@ func (a *Auth) create(ctx context.Context, tx *catalog.Tx, at *arrival) (*catalo
 	at.how = "created"
 	return user, nil
 }
-
-func absent(s *string) bool { return s == nil || *s == "" }
 
 // lowerASCII folds ASCII capitals alone, as the database does.
 func lowerASCII(s string) string {

@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"sync"
@@ -317,4 +318,81 @@ func TestTimestampsAreWrittenAsPythonDoes(t *testing.T) {
 		}
 		seen[id] = true
 	}
+}
+
+// TestLinkingJudgesTheRowAsItIsOnceLocked: another program's transaction on the row is open when the link is asked for;
+// what it commits counts.
+func TestLinkingJudgesTheRowAsItIsOnceLocked(t *testing.T) {
+	url := newPostgres(t)
+	h := openTest(t, url)
+	for name, change := range map[string]string{
+		"another identity": "oauth_id = 'other:victim'",
+		"a password":       "password_hash = 'argon'",
+		"a flag":           "is_sys_admin = true",
+		"another address":  "email = 'boss@x.test'",
+	} {
+		u := &GlobalUser{Email: new("Eve@x.test")}
+		if err := h.GlobalUsers.Insert(t.Context(), u); err != nil {
+			t.Fatal(err)
+		}
+		other, err := h.write.BeginTx(t.Context(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := other.ExecContext(t.Context(), "UPDATE core_users SET "+change+" WHERE id = $1", string(u.ID)); err != nil {
+			t.Fatal(err)
+		}
+		type answer struct {
+			linked bool
+			err    error
+		}
+		done := make(chan answer, 1)
+		go func() {
+			linked, err := h.LinkSubject(context.Background(), u.ID, "eve@x.test", "eve")
+			done <- answer{linked, err}
+		}()
+		if err := other.Commit(); err != nil {
+			t.Fatal(err)
+		}
+		if got := <-done; got.err != nil || got.linked {
+			row, err := h.GlobalUsers.Get(t.Context(), u.ID)
+			// The link may have come first: then it stood on the row as it was, and the other's change came after it.
+			if got.err != nil || err != nil || !got.linked {
+				t.Errorf("%s: %v %v", name, got.err, err)
+			} else if row.OAuthID != nil && *row.OAuthID == "eve" {
+				t.Errorf("%s: linked although the row had been changed: %+v", name, row)
+			}
+		}
+		if err := h.GlobalUsers.Delete(t.Context(), u.ID); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestLinking(t *testing.T) {
+	onBothEngines(t, func(t *testing.T, url string) {
+		h := openTest(t, url)
+		for name, c := range map[string]struct {
+			user GlobalUser
+			want bool
+		}{
+			"no other way in": {GlobalUser{Email: new("Eve@X.test")}, true},
+			"empty texts":     {GlobalUser{Email: new("eve@x.test"), OAuthID: new(""), PasswordHash: new("")}, true},
+			"an identity":     {GlobalUser{Email: new("eve@x.test"), OAuthID: new("o")}, false},
+			"a password":      {GlobalUser{Email: new("eve@x.test"), PasswordHash: new("p")}, false},
+			"administrator":   {GlobalUser{Email: new("eve@x.test"), IsSysAdmin: new(true)}, false},
+			"another address": {GlobalUser{Email: new("eve@x.tests")}, false},
+		} {
+			if err := h.GlobalUsers.Insert(t.Context(), &c.user); err != nil {
+				t.Fatal(err)
+			}
+			linked, err := h.LinkSubject(t.Context(), c.user.ID, "EVE@x.test", "subject-of-eve")
+			if err != nil || linked != c.want {
+				t.Errorf("%s: %v %v", name, linked, err)
+			}
+			if err := h.GlobalUsers.Delete(t.Context(), c.user.ID); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
 }

@@ -52,6 +52,7 @@ func hot() map[string][]string {
 		"session_set_tenant":       {"'s9'", "'t9'"},
 		"key_list":                 {"'p9'"},
 		"user_record_login":        {"'u9'", "'2026'"},
+		"user_link_subject":        {"'u9'", "'s9'", "'e9@x'"},
 		"count_user_id":            {"'u9'"},
 		"count_tenant_id":          {"'t9'"},
 		"count_slug":               {"'d9'"},

@@ -184,6 +184,22 @@ func (t *Tables) RecordLogin(ctx context.Context, user UserID, at string) error 
 	})
 }
 
+// LinkSubject gives an oauth_id to a user who has that address (ASCII letters in any case), neither an oauth_id nor a
+// password, and is no system administrator. The conditions are asked again of the row as it is once it is locked, so
+// that what another program has just committed counts; a flag that cannot be read is no "no". false: not linked. Audited.
+func (t *Tables) LinkSubject(ctx context.Context, user UserID, email, oauthID string) (bool, error) {
+	linked := false
+	err := t.at.change(ctx, func(tx *Tx) error {
+		n, err := tx.exec(ctx, "link user", "user_link_subject", storable(string(user)), storable(oauthID), storable(foldASCII(email)))
+		if err != nil || n == 0 {
+			return err
+		}
+		linked = true
+		return tx.Audit(ctx, "user.updated", string(user), map[string]any{"oauth_id": map[string]any{"from": nil, "to": oauthID}})
+	})
+	return linked && err == nil, err
+}
+
 // BlockUser sets the user's row of sys_user_blocks and ends all sessions, audited. Blocking twice changes nothing.
 // ErrNotFound without such a user.
 func (t *Tables) BlockUser(ctx context.Context, user UserID, reason string) error {

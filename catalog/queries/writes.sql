@@ -81,3 +81,10 @@ SELECT count(*) FROM core_memberships WHERE user_id = $1 AND tenant_id = $2 AND 
 
 -- name: ping
 SELECT 1
+
+-- name: user_link_subject
+-- $1 user id, $2 oauth_id, $3 the address, ASCII letters in lower case.
+UPDATE core_users
+SET oauth_id = $2
+WHERE id = $1 AND lower(email COLLATE "C") = $3 AND coalesce(oauth_id, '') = '' AND coalesce(password_hash, '') = ''
+	AND (is_sys_admin IS NULL OR is_sys_admin = false)
