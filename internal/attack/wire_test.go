@@ -271,7 +271,7 @@ func send(t testing.TB, addr, raw string) string {
 	}
 	all, err := io.ReadAll(conn)
 	if err != nil && !isReset(err) {
-		t.Fatalf("the gate answered %q and then: %v", all, err)
+		t.Fatalf("the gate answered %.300q and then: %v", all, err)
 	}
 	return string(all)
 }
