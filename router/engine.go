@@ -303,10 +303,17 @@ func (e *Engine) knownDomains(ctx context.Context, names []Named) ([]Named, erro
 	return names, nil
 }
 
+// maxNames bounds how many names of one request are looked up: each is a read where nothing is remembered.
+const maxNames = 8
+
 // explicit looks up what the request names. Names that differ must mean the same tenant. To a user without a membership
 // row in it a tenant is as unknown as one that does not exist, and two unknown names conflict unless they are one name:
 // otherwise a conflict, or none, would tell a stranger which names exist (ENUM-1).
 func (e *Engine) explicit(ctx context.Context, v *Verdict, names []Named, trace *Trace) (*Record, *Denial) {
+	if len(names) > maxNames {
+		trace.add("resolve", string(TenantConflict), "more names than any request needs")
+		return nil, deny(TenantConflict)
+	}
 	first := names[0]
 	for _, other := range names[1:] {
 		if first.same(other) {
