@@ -14,6 +14,7 @@ import (
 	"github.com/tenantgate/tenantgate/catalog"
 	"github.com/tenantgate/tenantgate/config"
 	"github.com/tenantgate/tenantgate/internal/gatetest"
+	"github.com/tenantgate/tenantgate/internal/pgtest"
 	"github.com/tenantgate/tenantgate/internal/secret"
 	"github.com/tenantgate/tenantgate/router"
 )
@@ -47,6 +48,9 @@ func TestReloadPutsNewRoutesInForceWithoutFailingARequest(t *testing.T) {
 	})})
 	c, dan := client(t, w), bearer(t, w, "dan")
 	browser := signedIn(t, w, "ada")
+	for _, b := range []*http.Client{c, browser} {
+		b.Transport = b.Transport.(again).Transport // a request that fails has failed
+	}
 
 	// One request is under way from before the first reload until after the last.
 	holding := make(chan error, 1)
@@ -63,7 +67,7 @@ func TestReloadPutsNewRoutesInForceWithoutFailingARequest(t *testing.T) {
 	var group sync.WaitGroup
 	var served atomic.Int64
 	faults := make(chan error, 64)
-	for i := range 3 {
+	for i := range 4 {
 		group.Go(func() {
 			for !stop.Load() {
 				who, browse := dan, c
@@ -84,7 +88,7 @@ func TestReloadPutsNewRoutesInForceWithoutFailingARequest(t *testing.T) {
 			}
 		})
 	}
-	for n := range 6 {
+	for n := range 30 {
 		code, min := "", int64(0)
 		if n%2 == 0 {
 			code, min = "tier_required", 99
@@ -98,8 +102,9 @@ func TestReloadPutsNewRoutesInForceWithoutFailingARequest(t *testing.T) {
 		if res, body := fetch(t, c, "GET", w.URL+"/gold/", dan); codeOf(body) != code {
 			t.Errorf("after reload %d: %s %s, want %q", n, res.Status, body, code)
 		}
+		// Each generation begins with nothing remembered, so that some requests are still being judged when it is replaced.
 		before := served.Load()
-		eventually(t, patience, "requests go on", func() bool { return served.Load() > before+5 })
+		eventually(t, patience, "requests go on", func() bool { return served.Load() > before })
 	}
 	stop.Store(true)
 	group.Wait()
@@ -177,4 +182,62 @@ func TestReloadRefusesByNameWhatOnlyARestartCanChange(t *testing.T) {
 	if err := w.Gate.Reload(t.Context(), altered(w, func(*config.Config) {})); err != nil {
 		t.Errorf("the same configuration again: %v", err)
 	}
+}
+
+// The host database holds a request back while it is being judged; the configuration that judges it is replaced.
+func TestReloadLeavesARequestThatIsBeingJudgedToTheOldConfiguration(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.New(t)
+	seed(t, dsn)
+	w := gatetest.New(t, gatetest.Options{HostURL: dsn, App: echo, People: people})
+	db := openSQL(t, dsn)
+	defer func() {
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	c := w.Client() // which asks once
+	defer c.CloseIdleConnections()
+	ada := bearer(t, w, "ada")
+	if res, body := fetch(t, client(t, w), "GET", w.URL+"/t/acme/", ada); res.StatusCode != 200 {
+		t.Fatalf("%s %s", res.Status, body)
+	}
+	for attempt := range 10 {
+		tenant := []string{"globex", "acme"}[attempt%2]
+		tx, err := db.BeginTx(t.Context(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := tx.ExecContext(t.Context(), `LOCK TABLE core_memberships IN ACCESS EXCLUSIVE MODE`); err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		answers := make(chan string, 1)
+		go func() {
+			res, body, err := do(c, "GET", w.URL+"/t/"+tenant+"/", ada, nil)
+			if err != nil {
+				answers <- err.Error()
+				return
+			}
+			answers <- res.Status + " " + codeOf(body)
+		}()
+		eventually(t, patience, "the request waits for the host database", func() bool {
+			var waiting int
+			err := tx.QueryRowContext(t.Context(), `SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'core_memberships'::regclass`).Scan(&waiting)
+			return err == nil && waiting > 0 || time.Since(began) > time.Second
+		})
+		reloaded := w.Gate.Reload(t.Context(), altered(w, func(*config.Config) {}))
+		if err := errors.Join(reloaded, tx.Rollback()); err != nil {
+			t.Fatal(err)
+		}
+		held := time.Since(began)
+		switch got := await(t, answers, "the request"); {
+		case got == "200 OK ":
+			return
+		case held < 700*time.Millisecond:
+			t.Fatalf("held for %s: %s", held, got)
+		}
+		// The machine was so busy that the read's second had passed: another attempt.
+	}
+	t.Fatal("the machine is too busy to hold a request back for less than a second")
 }
