@@ -78,14 +78,15 @@ ORDER BY coalesce(listed.name, '') COLLATE "C", listed.id COLLATE "C"
 -- name: resolve_tenant
 -- $1 tenant id, $2 slug, $3 custom host (NULL where not asked). A verified host whose tenant is gone still names that
 -- tenant, so that a request for it is refused rather than taken for one that names nobody.
-SELECT x.id
-FROM (SELECT coalesce(
-	(SELECT a.id FROM core_tenants a WHERE a.id = $1),
-	(SELECT t.id FROM core_tenants t WHERE t.id =
-		(SELECT d.tenant_id FROM tenantgate.core_tenant_domains d WHERE d.host = $2 AND d.kind = 'slug')),
-	(SELECT d.tenant_id FROM tenantgate.core_tenant_domains d WHERE d.host = $3 AND d.kind = 'host' AND d.verified)
-) AS id) x
-WHERE x.id IS NOT NULL
+WITH named AS (
+	SELECT coalesce(
+		(SELECT a.id FROM core_tenants a WHERE a.id = $1),
+		(SELECT t.id FROM core_tenants t WHERE t.id =
+			(SELECT d.tenant_id FROM tenantgate.core_tenant_domains d WHERE d.host = $2 AND d.kind = 'slug')),
+		(SELECT d.tenant_id FROM tenantgate.core_tenant_domains d WHERE d.host = $3 AND d.kind = 'host' AND d.verified)
+	) AS tenant_id
+)
+SELECT named.tenant_id FROM named WHERE named.tenant_id IS NOT NULL
 
 -- name: user_by_subject
 -- $1 oauth_id, never ''.
