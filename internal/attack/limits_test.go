@@ -94,7 +94,11 @@ func TestTenThousandOfAnything(t *testing.T) {
 		before := reads(t, r.World)
 		r.app.take()
 		start := time.Now()
-		a := first(t, send(t, r.Addr, head("GET "+v.path+" HTTP/1.1", append(c.fields, "Host: localhost")...)))
+		path := v.path
+		if strings.HasPrefix(c.name, "one name") {
+			path = "/x" // nothing else names a tenant
+		}
+		a := first(t, send(t, r.Addr, head("GET "+path+" HTTP/1.1", append(c.fields, "Host: localhost")...)))
 		got := r.app.take()
 		if a.code() != c.code || (len(got) == 1) != (c.code == "") {
 			t.Errorf("%s: %d %s, the app received %d requests; want %q", c.name, a.status, a.code(), len(got), c.code)
