@@ -106,7 +106,9 @@ func (x *exchange) readFacts(r *http.Request, tenantHeader string) {
 	if r.URL.Opaque != "" || r.URL.User != nil || strings.IndexByte(r.RequestURI, '#') >= 0 {
 		path = "" // neither origin-form nor absolute-form, or what no request has: user information, a fragment (RFC 9112 3.2)
 	}
-	x.target = path
+	if x.target = path; path != "" && path != "/" {
+		x.target = r.URL.EscapedPath() // for links: what a browser would send
+	}
 	if r.URL.RawQuery != "" || r.URL.ForceQuery {
 		x.target += "?" + r.URL.RawQuery
 	}

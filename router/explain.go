@@ -55,7 +55,7 @@ func (g *Gate) Explain(ctx context.Context, q Question) Explanation {
 		path = "/"
 	}
 	if u, err := url.ParseRequestURI(path); err == nil {
-		path = u.EscapedPath()
+		path = sentPath(u)
 	}
 	var trace Trace
 	v := e.Judge(ctx, &Facts{Method: q.Method, Host: q.Host, Path: path}, &trace)

@@ -81,12 +81,14 @@ func compileRoute(c RouteConfig) (*Route, error) {
 	return r, nil
 }
 
-// takesMethod judges the real method of the request (METH-1).
+// takesMethod judges the real method of the request (METH-1). HEAD goes with GET, as in the apps behind: a rule for GET
+// that let HEAD pass by would tell of what it guards.
 func (r *Route) takesMethod(method string) bool {
 	if len(r.methods) == 0 && !r.unsafe {
 		return true
 	}
-	return r.unsafe && !safeMethod(method) || slices.Contains(r.methods, method)
+	return r.unsafe && !safeMethod(method) || slices.Contains(r.methods, method) ||
+		method == http.MethodHead && slices.Contains(r.methods, http.MethodGet)
 }
 
 func safeMethod(m string) bool {
