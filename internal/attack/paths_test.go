@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/tenantgate/tenantgate/catalog"
 	"github.com/tenantgate/tenantgate/config"
 	"github.com/tenantgate/tenantgate/router"
 )
@@ -24,6 +25,7 @@ func guardedRoutes(c *config.Config) {
 		{Path: "/admin/", MinRole: "root", Upstream: "app"},
 		{Path: "/run:all@once/", MinRole: "root", Upstream: "app"},
 		{Path: "/written/", Methods: []string{"POST", "PUT", "PATCH", "DELETE"}, MinRole: "root", Upstream: "app"},
+		{Path: "/read/", Methods: []string{"GET"}, MinRole: "root", Upstream: "app"},
 		{Path: "/changed/", Methods: []string{"unsafe"}, MinRole: "root", Upstream: "app"},
 		{Path: "/files/", AllowEncodedSlash: true, Upstream: "app"},
 		{Path: "/params/", AllowPathParameters: true, Upstream: "app"},
@@ -277,6 +279,12 @@ func TestMethodsAreJudgedAsSent(t *testing.T) {
 			r.assertVerdict(t, spelled, verdict{at + "/written/x", "method_not_allowed", ""}, cookie)
 		}
 	}
+	for _, method := range []string{"GET", "HEAD"} {
+		raw := send(t, r.Addr, head(method+" "+at+"/read/x HTTP/1.1", "Host: localhost", cookie))
+		if got := r.app.take(); !strings.HasPrefix(raw, "HTTP/1.1 403") || len(got) > 0 {
+			t.Errorf("%s past a rule for GET: %q, the app received %v", method, raw, lines(got))
+		}
+	}
 	for _, method := range []string{"TRACE", "CONNECT", "trace", "Trace", "connect", "get", "gET"} {
 		for _, target := range []string{at + "/x", "/public/x", "/_gate/whoami"} {
 			r.assertVerdict(t, method, verdict{target, "method_not_allowed", ""}, cookie)
@@ -429,6 +437,59 @@ func TestHosts(t *testing.T) {
 	raw := send(t, r.Addr, "GET /x HTTP/1.0\r\n"+token+"\r\n\r\n")
 	if a := first(t, raw); a.code() != "bad_host" {
 		t.Errorf("HTTP/1.0 without Host: %d %s", a.status, a.code())
+	}
+}
+
+// TestACustomDomainIsAHostAlone: TEN-1, CACHE-1. What names a tenant as a Host names none elsewhere, also when it is
+// remembered as a Host; an unverified one names none at all.
+func TestACustomDomainIsAHostAlone(t *testing.T) {
+	r := newRigged(t, guardedRoutes)
+	for _, d := range []catalog.Domain{
+		{Host: "portal.alpha.test", TenantID: catalog.TenantID(alpha.id()), Kind: "host", Verified: true},
+		{Host: "soon.beta.test", TenantID: catalog.TenantID(beta.id()), Kind: "host"},
+		{Host: "portal.susp.test", TenantID: catalog.TenantID(susp.id()), Kind: "host", Verified: true},
+	} {
+		if err := r.Gate.Host().Domains.Insert(t.Context(), &d); err != nil {
+			t.Fatal(err)
+		}
+	}
+	token := "Authorization: Bearer " + r.bearer
+	for range 2 {
+		for _, c := range []struct {
+			fields []string
+			code   string
+		}{
+			{[]string{"Host: portal.alpha.test"}, ""},
+			{[]string{"Host: PORTAL.alpha.test.:8443"}, ""},
+			{[]string{"Host: localhost", "X-Tenant: portal.alpha.test"}, "no_access"},
+			{[]string{"Host: portal.alpha.test.base.test"}, "tenant_required"},
+			{[]string{"Host: x.portal.alpha.test"}, "tenant_required"},
+			{[]string{"Host: portal.alpha.test", "X-Tenant: " + alpha.id()}, ""},
+			{[]string{"Host: portal.alpha.test", "X-Tenant: portal.alpha.test"}, "tenant_conflict"},
+			{[]string{"Host: portal.alpha.test", "X-Tenant: " + beta.id()}, "tenant_conflict"},
+			{[]string{"Host: portal.susp.test"}, "no_access"},
+			{[]string{"Host: soon.beta.test"}, "tenant_required"},
+			{[]string{"Host: soon.beta.test", "X-Tenant: " + alpha.id()}, ""},
+			{[]string{"Host: " + alpha.slug()}, "tenant_required"},
+			{[]string{"Host: " + alpha.id()}, "tenant_required"},
+		} {
+			r.app.take()
+			a := first(t, send(t, r.Addr, head("GET /x HTTP/1.1", append(c.fields, token)...)))
+			got := r.app.take()
+			if a.code() != c.code || c.code == "" && (len(got) != 1 || got[0].values("X-Tenant-Id")[0] != alpha.id()) {
+				t.Errorf("%q: %d %s, the app received %v; want %q", c.fields, a.status, a.code(), lines(got), c.code)
+			}
+		}
+		// Nobody signs in there, nor is a session of another host good.
+		for _, host := range []string{"portal.alpha.test", "soon.beta.test", alpha.id() + ".base.test", void.id() + ".base.test"} {
+			a := first(t, send(t, r.Addr, head("GET /_gate/login HTTP/1.1", "Host: "+host)))
+			if a.status != 400 && a.status != 501 || len(a.header["Set-Cookie"]) > 0 {
+				t.Errorf("login at %s: %d, %q", host, a.status, a.header["Set-Cookie"])
+			}
+			if a := first(t, send(t, r.Addr, head("GET /x HTTP/1.1", "Host: "+host, "Cookie: "+sessionName+"="+r.cookie))); a.code() != "session_expired" {
+				t.Errorf("the cookie at %s: %d %s", host, a.status, a.code())
+			}
+		}
 	}
 }
 

@@ -914,3 +914,54 @@ func TestAWrittenSessionTenantIsNoName(t *testing.T) {
 		t.Errorf("the choice without its membership: %d %s", a.status, a.code())
 	}
 }
+
+// TestClosingUnderLoadLetsNothingThrough: FAIL-1. While a gate closes, requests are served as before or refused; none is
+// let through without having been judged, and nothing panics.
+func TestClosingUnderLoadLetsNothingThrough(t *testing.T) {
+	for _, middleware := range []bool{false, true} {
+		w, cookie := func() (*gatetest.World, string) {
+			dsn := sqliteURL(t)
+			seed(t, dsn)
+			w := gate(t, gatetest.Options{HostURL: dsn, App: http.HandlerFunc(echo), Middleware: middleware, Configure: func(c *config.Config) {
+				byName(c)
+				c.Cache.TTL = new(time.Duration(0))
+			}})
+			return w, sessionName + "=" + signIn(t, w, "onlya")
+		}()
+		results := make(chan string, 400)
+		begun := make(chan struct{}, 400)
+		for i := range 4 {
+			c := client(t, w)
+			c.Jar = nil
+			go func() {
+				for range 100 {
+					tenant := []tenantSeed{alpha, beta}[i%2]
+					req, _ := http.NewRequestWithContext(t.Context(), "GET", w.URL+"/t/"+tenant.id()+"/x", http.NoBody)
+					req.Header.Set("Cookie", cookie)
+					a := do(t, c, req)
+					begun <- struct{}{}
+					switch {
+					case a.status == 200 && i%2 == 0 && strings.Contains(a.body, alpha.uri()), a.code() == "no_access" && i%2 == 1, a.status == 503:
+						results <- ""
+					default:
+						results <- fmt.Sprintf("%s: %d %s", tenant.mark, a.status, a.text())
+					}
+				}
+			}()
+		}
+		for range 50 {
+			<-begun
+		}
+		if err := w.Gate.Close(); err != nil {
+			t.Error(err)
+		}
+		for range 400 {
+			if fault := <-results; fault != "" {
+				t.Error(fault)
+			}
+		}
+		if err := w.Gate.Reload(t.Context(), w.Config); err == nil {
+			t.Error("a closed gate took a configuration")
+		}
+	}
+}
