@@ -63,7 +63,9 @@ type Gate struct {
 	look      looker
 	draining  atomic.Bool
 
-	reload sync.Mutex
+	reload sync.Mutex     // also guards shut and old
+	shut   bool           // closed: no configuration is put in force any more
+	old    []*generation  // replaced ones, of which requests may still be under way
 	opened *config.Config // what Open was called with
 	close  sync.Once
 	err    error
@@ -259,6 +261,9 @@ func prefixes(cidrs []string) ([]netip.Prefix, error) {
 func (g *Gate) Reload(ctx context.Context, cfg *config.Config) error {
 	g.reload.Lock()
 	defer g.reload.Unlock()
+	if g.shut {
+		return errors.New("the gate is closed")
+	}
 	cfg, err := complete(cfg)
 	if err != nil {
 		return err
@@ -272,6 +277,7 @@ func (g *Gate) Reload(ctx context.Context, cfg *config.Config) error {
 		return err
 	}
 	old := g.current.Swap(next)
+	g.old = append(slices.DeleteFunc(g.old, func(n *generation) bool { return n.active.Load() == 0 }), old)
 	old.retired.Store(true)
 	old.active.Add(1)
 	old.release()
@@ -346,8 +352,14 @@ func (g *Gate) Drain() { g.draining.Store(true) }
 // Close ends everything that the Gate started and waits for it. It may be called again.
 func (g *Gate) Close() error {
 	g.close.Do(func() {
+		g.reload.Lock()
+		defer g.reload.Unlock()
+		g.shut = true
 		g.look.stop()
 		if n := g.current.Load(); n != nil {
+			g.old = append(g.old, n)
+		}
+		for _, n := range g.old {
 			g.err = errors.Join(g.err, n.shut())
 		}
 		if g.host != nil {

@@ -12,6 +12,7 @@ import (
 	"net/textproto"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/tenantgate/tenantgate/config"
@@ -408,11 +409,21 @@ func serveHTTP2(t testing.TB, h http.Handler) string {
 	}
 	s.Protocols.SetUnencryptedHTTP2(true)
 	s.Protocols.SetHTTP1(true)
+	var conns sync.WaitGroup // net/http lingers for a second over a connection that it ends
+	s.ConnState = func(_ net.Conn, state http.ConnState) {
+		switch state {
+		case http.StateNew:
+			conns.Add(1)
+		case http.StateClosed, http.StateHijacked:
+			conns.Done()
+		}
+	}
 	done := make(chan struct{})
 	go func() { defer close(done); _ = s.Serve(l) }()
 	t.Cleanup(func() {
 		_ = s.Close()
 		<-done
+		conns.Wait()
 	})
 	return l.Addr().String()
 }

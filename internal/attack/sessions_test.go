@@ -952,9 +952,17 @@ func TestClosingUnderLoadLetsNothingThrough(t *testing.T) {
 		for range 50 {
 			<-begun
 		}
+		reloading := make(chan struct{})
+		go func() { // until the gate takes no more
+			defer close(reloading)
+			for w.Gate.Reload(t.Context(), w.Config) == nil {
+				continue
+			}
+		}()
 		if err := w.Gate.Close(); err != nil {
 			t.Error(err)
 		}
+		<-reloading
 		for range 400 {
 			if fault := <-results; fault != "" {
 				t.Error(fault)
