@@ -33,6 +33,7 @@ import (
 	"github.com/tenantgate/tenantgate/billing"
 	"github.com/tenantgate/tenantgate/catalog"
 	"github.com/tenantgate/tenantgate/config"
+	"github.com/tenantgate/tenantgate/internal/seal"
 	"github.com/tenantgate/tenantgate/router"
 	"github.com/tenantgate/tenantgate/telemetry"
 )
@@ -194,7 +195,7 @@ func (g *Gate) compile(ctx context.Context, cfg *config.Config) (*generation, er
 	if err != nil {
 		return nil, errors.New("public_url: not a URL")
 	}
-	secrets, err := auth.ParseKeyset(cfg.SecretKey)
+	secrets, err := seal.ParseKeyset(cfg.SecretKey)
 	if err != nil {
 		return nil, fmt.Errorf("secret_key: %w", err)
 	}

@@ -29,6 +29,7 @@ import (
 
 	"github.com/tenantgate/tenantgate/cache"
 	"github.com/tenantgate/tenantgate/catalog"
+	"github.com/tenantgate/tenantgate/internal/seal"
 )
 
 // Errors of Authenticate; test with errors.Is. Errors of the host database (catalog.ErrUnavailable) and of the
@@ -117,7 +118,7 @@ type Deps struct {
 	// PublicURL is public_url: scheme and host, no path. Its scheme decides the cookies' names and Secure.
 	PublicURL *url.URL
 	// Secrets are the master secrets of secret_key.
-	Secrets Keyset
+	Secrets seal.Keyset
 	// Refuse answers a request with a row of the denial table (page or problem+json). Headers set before it stay.
 	Refuse func(w http.ResponseWriter, r *http.Request, code string, err error)
 
@@ -156,7 +157,7 @@ const defaultEntries = 100_000
 // Auth recognises people. Make it with New.
 type Auth struct {
 	host       *catalog.HostDatabase
-	secrets    Keyset
+	secrets    seal.Keyset
 	keys       *keyring
 	clock      func() time.Time
 	log        *slog.Logger

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/tenantgate/tenantgate/internal/seal"
 )
 
 const (
@@ -63,7 +65,7 @@ func cookiePurpose(id flowID, host string) string { return "flow/cookie/" + id.S
 
 func statePurpose(id flowID) string { return "flow/state/" + id.String() }
 
-func (f *flow) seal(k Keyset, host string) (string, error) {
+func (f *flow) seal(k seal.Keyset, host string) (string, error) {
 	plain := make([]byte, 0, 1+8+seedBytes+len(f.provider))
 	plain = append(plain, flowVersion)
 	plain = binary.BigEndian.AppendUint64(plain, uint64(f.issued.Unix()))
@@ -72,7 +74,7 @@ func (f *flow) seal(k Keyset, host string) (string, error) {
 	return k.Seal(cookiePurpose(f.id, host), plain)
 }
 
-func openFlow(k Keyset, id flowID, host, sealed string) (*flow, bool) {
+func openFlow(k seal.Keyset, id flowID, host, sealed string) (*flow, bool) {
 	if len(sealed) > maxFlowBytes {
 		return nil, false
 	}
@@ -93,7 +95,7 @@ func (f *flow) live(now time.Time) bool {
 }
 
 // state is what goes to the provider and comes back: the flow's id, and sealed beside it the tag and where to go.
-func (f *flow) state(k Keyset, returnTo string) (string, error) {
+func (f *flow) state(k seal.Keyset, returnTo string) (string, error) {
 	sealed, err := k.Seal(statePurpose(f.id), append(f.derive("state")[:stateTag], returnTo...))
 	if err != nil {
 		return "", err
@@ -102,7 +104,7 @@ func (f *flow) state(k Keyset, returnTo string) (string, error) {
 }
 
 // openState reads a state that we made, for whichever browser. tag must still be compared with the flow's.
-func openState(k Keyset, state string) (id flowID, tag []byte, returnTo string, ok bool) {
+func openState(k seal.Keyset, state string) (id flowID, tag []byte, returnTo string, ok bool) {
 	name, sealed, found := strings.Cut(state, ".")
 	if !found || len(state) > maxState {
 		return id, nil, "", false

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/tenantgate/tenantgate/internal/seal"
 )
 
 func TestFlowFitsIntoItsCookieAndStateIntoItsLimit(t *testing.T) { // CK-2
@@ -52,7 +54,7 @@ func TestFlowCookieOpensOnItsHostUnderItsNameAndInItsTime(t *testing.T) { // CRY
 	if _, ok := openFlow(k, f.id, "evil.example.com", sealed); ok {
 		t.Error("on another host")
 	}
-	if _, ok := openFlow(testKeyset(t, GenerateSecret().Reveal()), f.id, "app.example.com", sealed); ok {
+	if _, ok := openFlow(testKeyset(t, seal.GenerateSecret().Reveal()), f.id, "app.example.com", sealed); ok {
 		t.Error("under another secret")
 	}
 	if _, ok := openFlow(k, f.id, "app.example.com", strings.Repeat("a", 10_000)); ok {

@@ -12,6 +12,7 @@ import (
 	"fmt"
 
 	"github.com/tenantgate/tenantgate/catalog"
+	"github.com/tenantgate/tenantgate/internal/seal"
 )
 
 // Purposes of sys_keys rows.
@@ -32,7 +33,7 @@ type keyring struct {
 
 // loadKeyring reads the keys and makes those that are missing; of many replicas at once one makes them. A key that
 // is in force and cannot be opened is an error: nothing would verify, and a new one would end every session.
-func loadKeyring(ctx context.Context, host *catalog.HostDatabase, secrets Keyset) (*keyring, error) {
+func loadKeyring(ctx context.Context, host *catalog.HostDatabase, secrets seal.Keyset) (*keyring, error) {
 	macs, err := loadKeys(ctx, host, secrets, purposeSessionMAC, func() ([]byte, error) {
 		b := make([]byte, macKeyBytes)
 		_, err := rand.Read(b)
@@ -67,7 +68,7 @@ type opened struct {
 	plain []byte
 }
 
-func loadKeys(ctx context.Context, host *catalog.HostDatabase, secrets Keyset, purpose string, generate func() ([]byte, error)) ([]opened, error) {
+func loadKeys(ctx context.Context, host *catalog.HostDatabase, secrets seal.Keyset, purpose string, generate func() ([]byte, error)) ([]opened, error) {
 	current, err := host.Keys.Ensure(ctx, purpose, func() (string, string, error) {
 		plain, err := generate()
 		if err != nil {
@@ -90,7 +91,7 @@ func loadKeys(ctx context.Context, host *catalog.HostDatabase, secrets Keyset, p
 			continue
 		}
 		plain, err := secrets.Open(keyPurpose(purpose, row.ID), row.Sealed)
-		if errors.Is(err, ErrOtherSecret) {
+		if errors.Is(err, seal.ErrOtherSecret) {
 			return nil, fmt.Errorf("key %s (%s): %w; put the line it was sealed under back", row.ID, purpose, err)
 		}
 		if err != nil {

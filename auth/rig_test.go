@@ -21,6 +21,7 @@ import (
 
 	"github.com/tenantgate/tenantgate/catalog"
 	"github.com/tenantgate/tenantgate/internal/pgtest"
+	"github.com/tenantgate/tenantgate/internal/seal"
 	"github.com/tenantgate/tenantgate/internal/secret"
 )
 
@@ -66,12 +67,12 @@ func (l *logBuffer) String() string {
 
 const masterLine = "bWFzdGVyIHNlY3JldCBvZiB0aGUgdGVzdHMsIDMyIGJ5dGVzIG9yIG1vcmU="
 
-func testKeyset(t testing.TB, lines ...string) Keyset {
+func testKeyset(t testing.TB, lines ...string) seal.Keyset {
 	t.Helper()
 	if len(lines) == 0 {
 		lines = []string{masterLine}
 	}
-	k, err := ParseKeyset(secret.New(strings.Join(lines, "\n")))
+	k, err := seal.ParseKeyset(secret.New(strings.Join(lines, "\n")))
 	if err != nil {
 		t.Fatal(err)
 	}

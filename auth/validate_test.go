@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tenantgate/tenantgate/internal/seal"
 	"github.com/tenantgate/tenantgate/internal/secret"
 )
 
@@ -76,7 +77,7 @@ func TestNothingStartsWithoutItsSecretsAndFiles(t *testing.T) { // FAIL-1
 		t.Fatal(err)
 	}
 	for name, change := range map[string]func(*rig){
-		"no master secret":     func(g *rig) { g.deps.Secrets = Keyset{} },
+		"no master secret":     func(g *rig) { g.deps.Secrets = seal.Keyset{} },
 		"no public URL":        func(g *rig) { g.deps.PublicURL = nil },
 		"plain public URL":     func(g *rig) { g.deps.PublicURL = &url.URL{Scheme: "http", Host: "app.example.com"} },
 		"public URL with path": func(g *rig) { g.deps.PublicURL = &url.URL{Scheme: "https", Host: "app.example.com", Path: "/x"} },

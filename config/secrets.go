@@ -8,13 +8,13 @@ import (
 	"os"
 	"strings"
 
-	"github.com/tenantgate/tenantgate/auth"
 	"github.com/tenantgate/tenantgate/catalog"
+	"github.com/tenantgate/tenantgate/internal/seal"
 	"github.com/tenantgate/tenantgate/internal/secret"
 )
 
 // NewSecret makes a master secret for secret_key: base64 of 32 random bytes.
-func NewSecret() string { return auth.GenerateSecret().Reveal() }
+func NewSecret() string { return seal.GenerateSecret().Reveal() }
 
 // twin is a secret and the key that names its file.
 type twin struct {

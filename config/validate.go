@@ -10,7 +10,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/tenantgate/tenantgate/auth"
+	"github.com/tenantgate/tenantgate/internal/seal"
 	"github.com/tenantgate/tenantgate/router"
 )
 
@@ -275,7 +275,7 @@ func (v *validator) secrets() {
 		}
 		return
 	}
-	if _, err := auth.ParseKeyset(c.SecretKey); err != nil {
+	if _, err := seal.ParseKeyset(c.SecretKey); err != nil {
 		path := "secret_key"
 		if c.SecretKeyFile != "" {
 			path = "secret_key_file"

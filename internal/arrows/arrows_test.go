@@ -32,6 +32,7 @@ func grounds() map[string][]string {
 		"assertion":       nil,
 		"telemetry":       {"internal/secret"},
 		"internal/secret": nil,
+		"internal/seal":   {"internal/secret"},
 		"internal/pytime": nil,
 		"internal/page":   {"internal/secret"},
 	}

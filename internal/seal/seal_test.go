@@ -1,18 +1,29 @@
-package auth
+package seal
 
 import (
 	"bytes"
-	"context"
 	"encoding/base64"
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
 	"testing"
 
-	"github.com/tenantgate/tenantgate/catalog"
 	"github.com/tenantgate/tenantgate/internal/secret"
 )
+
+const masterLine = "bWFzdGVyIHNlY3JldCBvZiB0aGUgdGVzdHMsIDMyIGJ5dGVzIG9yIG1vcmU="
+
+func testKeyset(t testing.TB, lines ...string) Keyset {
+	t.Helper()
+	if len(lines) == 0 {
+		lines = []string{masterLine}
+	}
+	k, err := ParseKeyset(secret.New(strings.Join(lines, "\n")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
 
 func TestMasterSecretsAreReadInEveryBase64(t *testing.T) {
 	raw := bytes.Repeat([]byte{0xfb, 0xff, 1, 2}, 8) // + and / in one alphabet, - and _ in the other
@@ -130,71 +141,6 @@ func TestFirstSecretSealsAndAllOpen(t *testing.T) {
 	}
 	if _, err := (Keyset{}).Seal("p", nil); err == nil {
 		t.Fatal("sealed under nothing")
-	}
-}
-
-func TestKeysAreMadeOnceHoweverManyStartAtOnce(t *testing.T) {
-	host := openHost(t)
-	rings := make([]*keyring, 8)
-	var group sync.WaitGroup
-	for i := range rings {
-		group.Go(func() {
-			ring, err := loadKeyring(context.Background(), host, testKeyset(t))
-			if err != nil {
-				t.Error(err)
-			}
-			rings[i] = ring
-		})
-	}
-	group.Wait()
-	for _, ring := range rings[1:] {
-		if ring == nil || ring.kid != rings[0].kid || !bytes.Equal(ring.macs[0], rings[0].macs[0]) || len(ring.macs) != 1 {
-			t.Fatal("replicas hold different keys")
-		}
-	}
-	for _, purpose := range []string{purposeSessionMAC, purposeAssertion} {
-		rows, err := host.Keys.List(context.Background(), purpose)
-		if err != nil || len(rows) != 1 {
-			t.Fatalf("%s: %d rows, %v", purpose, len(rows), err)
-		}
-	}
-}
-
-func TestKeysOpenWithAnOlderMasterSecretAndNotWithAStrangeOne(t *testing.T) { // FAIL-1
-	host := openHost(t)
-	ctx := context.Background()
-	old := GenerateSecret().Reveal()
-	ring, err := loadKeyring(ctx, host, testKeyset(t, old))
-	if err != nil {
-		t.Fatal(err)
-	}
-	rotated, err := loadKeyring(ctx, host, testKeyset(t, GenerateSecret().Reveal(), old))
-	if err != nil || rotated.kid != ring.kid {
-		t.Fatalf("after adding a first line: %v", err)
-	}
-	if _, err := loadKeyring(ctx, host, testKeyset(t)); !errors.Is(err, ErrOtherSecret) {
-		t.Fatalf("with a strange secret: %v", err)
-	}
-	rows, err := host.Keys.List(ctx, purposeSessionMAC)
-	if err != nil || len(rows) != 1 {
-		t.Fatalf("%d rows: a strange secret must not make keys of its own (%v)", len(rows), err)
-	}
-}
-
-func TestSealedKeyMovedToAnotherRowDoesNotOpen(t *testing.T) {
-	host := openHost(t)
-	ctx := context.Background()
-	k := testKeyset(t)
-	plain := bytes.Repeat([]byte{7}, macKeyBytes)
-	_, err := host.Keys.Ensure(ctx, purposeSessionMAC, func() (string, string, error) {
-		sealed, err := k.Seal(keyPurpose(purposeSessionMAC, "another-id"), plain)
-		return catalog.GenID(), sealed, err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := loadKeyring(ctx, host, k); !errors.Is(err, ErrBroken) {
-		t.Fatalf("moved key: %v", err)
 	}
 }
 

@@ -1,4 +1,13 @@
-package auth
+// Package seal encrypts what the host database keeps but must not show: under master secrets that stand outside of it.
+//
+// Purpose: one Keyset of master secrets (secret_key), of which the first seals and all open, each value bound to the
+// purpose and the row that it was sealed for.
+//
+// Concurrency: a Keyset is immutable and safe for concurrent use.
+//
+// Failure mode: closed. A value that was moved, changed, cut, or sealed under another secret does not open, and the
+// error says nothing of the content.
+package seal
 
 import (
 	"crypto/aes"
