@@ -46,6 +46,8 @@ func into(field any) any {
 		return textInto[SessionID]{f}
 	case *DomainName:
 		return textInto[DomainName]{f}
+	case *APITokenID:
+		return textInto[APITokenID]{f}
 	}
 	return field
 }
@@ -167,6 +169,8 @@ func idText(field any) string {
 	case *SessionID:
 		return string(*f)
 	case *DomainName:
+		return string(*f)
+	case *APITokenID:
 		return string(*f)
 	}
 	return ""

@@ -20,6 +20,8 @@ type (
 	WebhookEventID string
 	// SessionID names a session row; knowing it opens nothing.
 	SessionID string
+	// APITokenID names an API token's row; knowing it opens nothing.
+	APITokenID string
 	// DomainName is a slug ("acme") or a custom host ("portal.acme.com"), lower case, IDNA-ASCII.
 	DomainName string
 )

@@ -21,6 +21,7 @@ type Tables struct {
 	WebhookEvents Table[WebhookEventID, StripeWebhookEvent]
 	Domains       Table[DomainName, Domain]
 	Sessions      Sessions
+	APITokens     APITokens
 	Keys          Keys
 
 	at access
@@ -39,6 +40,7 @@ func newTables(at access) Tables {
 		WebhookEvents: newTable(at, engine, webhookModel()),
 		Domains:       newTable(at, engine, domainModel()),
 		Sessions:      Sessions{at},
+		APITokens:     APITokens{newTable(at, engine, apiTokenModel())},
 		Keys:          Keys{at},
 		at:            at,
 	}
@@ -54,6 +56,8 @@ type model[ID ~string, T any] struct {
 	fill func(*T)
 	// check keeps the rules of a write; old is nil for an insert. It may lock.
 	check func(ctx context.Context, tx *Tx, old, row *T) error
+	// gone ends, in the same transaction, what must not outlive a row that is deleted.
+	gone func(ctx context.Context, tx *Tx, id ID) error
 	// hidden columns never show in an audit row's details.
 	hidden []string
 	// quiet columns change without an audit row.
@@ -67,6 +71,7 @@ func userModel() model[UserID, GlobalUser] {
 		fields:  userFields,
 		fill:    func(u *GlobalUser) { orDefault(&u.IsSysAdmin, false) },
 		check:   checkUser,
+		gone:    endCredentials,
 		hidden:  []string{"password_hash"},
 		quiet:   []string{"last_login"},
 	}
@@ -86,6 +91,10 @@ func tenantModel() model[TenantID, TenantCatalog] {
 			orDefault(&t.PlanTier, "free")
 		},
 		check: checkTenant,
+		gone: func(ctx context.Context, tx *Tx, id TenantID) error {
+			_, err := tx.APITokens.DeleteByTenant(ctx, id)
+			return err
+		},
 	}
 }
 

@@ -200,7 +200,16 @@ func (t *Tables) LinkSubject(ctx context.Context, user UserID, email, oauthID st
 	return linked && err == nil, err
 }
 
-// BlockUser sets the user's row of sys_user_blocks and ends all sessions, audited. Blocking twice changes nothing.
+// endCredentials ends all sessions and tokens of a user.
+func endCredentials(ctx context.Context, tx *Tx, user UserID) error {
+	if _, err := tx.Sessions.DeleteByUser(ctx, user); err != nil {
+		return err
+	}
+	_, err := tx.APITokens.DeleteByUser(ctx, user)
+	return err
+}
+
+// BlockUser sets the user's row of sys_user_blocks and ends all sessions and tokens, audited. Blocking twice changes nothing.
 // ErrNotFound without such a user.
 func (t *Tables) BlockUser(ctx context.Context, user UserID, reason string) error {
 	return t.at.change(ctx, func(tx *Tx) error {
@@ -211,7 +220,7 @@ func (t *Tables) BlockUser(ctx context.Context, user UserID, reason string) erro
 		if err != nil {
 			return err
 		}
-		if _, err := tx.Sessions.DeleteByUser(ctx, user); err != nil || n == 0 {
+		if err := endCredentials(ctx, tx, user); err != nil || n == 0 {
 			return err
 		}
 		return tx.Audit(ctx, "user.blocked", string(user), map[string]any{"reason": reason})

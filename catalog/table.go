@@ -294,6 +294,11 @@ func (t *Table[ID, T]) Delete(ctx context.Context, id ID) error {
 		if _, err := tx.execText(ctx, "delete "+t.noun, text, string(id)); err != nil {
 			return err
 		}
+		if t.gone != nil {
+			if err := t.gone(ctx, tx, id); err != nil {
+				return err
+			}
+		}
 		return tx.Audit(ctx, t.noun+".deleted", string(id), t.details(t.values(old)))
 	})
 }
