@@ -43,6 +43,7 @@ type fault struct {
 	kind error  // a sentinel or nil
 	why  string
 	ctx  error // context.Canceled or context.DeadlineExceeded, or nil
+	busy bool  // it gave way to another program and may succeed later
 }
 
 func (f *fault) Error() string {
@@ -84,7 +85,7 @@ func safe(op string, err error) error {
 			return err
 		}
 	}
-	f := &fault{op: op}
+	f := &fault{op: op, busy: gaveWay(err)}
 	f.why, f.kind = diagnose(err)
 	switch {
 	case errors.Is(err, context.Canceled):

@@ -5,12 +5,15 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"io/fs"
 	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/pressly/goose/v3"
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
 )
 
 const (
@@ -23,7 +26,11 @@ const (
 // (PostgreSQL) or all in one (SQLite); then the indexes, one by one.
 func (h *HostDatabase) migrate(ctx context.Context) (Report, error) {
 	report := newReport(h.engine)
-	p, err := h.plan(ctx)
+	var p *plan
+	err := patiently(ctx, func() (err error) {
+		p, err = h.plan(ctx)
+		return err
+	})
 	if err != nil {
 		return report, err
 	}
@@ -94,9 +101,6 @@ func (h *HostDatabase) migratePostgres(ctx context.Context, home string) (done [
 	if err := h.applyVersions(ctx, db, p); err != nil {
 		return nil, err
 	}
-	if _, err := conn.ExecContext(ctx, "SET lock_timeout = '"+migrationLockTimeout+"'"); err != nil {
-		return nil, safe("migrate: set lock_timeout", err)
-	}
 	done = p.changes()[:len(p.changes())-len(p.indexes)]
 	for _, i := range p.indexes {
 		made, err := h.buildIndex(ctx, conn, home, i)
@@ -146,11 +150,11 @@ func (h *HostDatabase) applyVersions(ctx context.Context, db *sql.DB, p *plan) e
 			gooseDialect, table = goose.DialectSQLite3, "sys_schema_versions"
 		}
 		provider, err := goose.NewProvider(gooseDialect, db, files, goose.WithTableName(table),
-			goose.WithDisableGlobalRegistry(true), goose.WithLogger(goose.NopLogger()))
+			goose.WithDisableGlobalRegistry(true), goose.WithLogger(goose.NopLogger()), goose.WithAllowOutofOrder(true))
 		if err != nil {
 			return safe("migrate: prepare", err)
 		}
-		if _, err := provider.Up(ctx); err != nil {
+		if err := patiently(ctx, func() error { return errOnly(provider.Up(ctx)) }); err != nil {
 			return safe("migrate", err)
 		}
 	}
@@ -171,6 +175,22 @@ func (h *HostDatabase) applyVersions(ctx context.Context, db *sql.DB, p *plan) e
 	}
 	return nil
 }
+
+// patiently runs f anew as often as somebody is in its way, until ctx ends. What f has done by then must stand or be
+// undone; a migration is a transaction of its own.
+func patiently(ctx context.Context, f func() error) error {
+	for {
+		err := f()
+		if err == nil || !gaveWay(err) {
+			return err
+		}
+		if err := pause(ctx); err != nil {
+			return fmt.Errorf("wait for other programs' open transactions: %w", err)
+		}
+	}
+}
+
+func errOnly[T any](_ T, err error) error { return err }
 
 // buildIndex makes one index beside everybody else's work. It starts over as often as somebody's open transaction is in
 // its way, until ctx ends, and never stands in a queue for longer than migrationLockTimeout.
@@ -248,11 +268,23 @@ func (h *HostDatabase) indexState(ctx context.Context, conn *sql.Conn, home, nam
 	return there, valid, safe("migrate: look at the indexes", err)
 }
 
-// inTheWay says whether a statement gave way to somebody: lock_not_available, deadlock_detected, or a double that came
-// in while the unique index was built.
+// gaveWay says whether a statement gave way to another program, so that it may succeed later: lock_not_available,
+// deadlock_detected, or SQLite's SQLITE_BUSY.
+func gaveWay(err error) bool {
+	if f, ok := errors.AsType[*fault](err); ok {
+		return f.busy
+	}
+	if lite, ok := errors.AsType[*sqlite.Error](err); ok {
+		return lite.Code()&0xff == sqlite3.SQLITE_BUSY
+	}
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && (pg.Code == "55P03" || pg.Code == "40P01")
+}
+
+// inTheWay is gaveWay, or says that a double came in while the unique index was built.
 func inTheWay(err error) bool {
 	pg, ok := errors.AsType[*pgconn.PgError](err)
-	return ok && (pg.Code == "55P03" || pg.Code == "40P01" || pg.Code == "23505")
+	return gaveWay(err) || ok && pg.Code == "23505"
 }
 
 // dialectFS shows the migrations in one engine's dialect.

@@ -286,7 +286,7 @@ func TestTenMigrationsAtOnceDoTheWorkOnce(t *testing.T) {
 		h := openTest(t, url)
 		var versions int
 		must(t, h.read.QueryRowContext(t.Context(), dialect(h.engine, "SELECT count(*) FROM tenantgate.sys_schema_versions WHERE version_id > 0")).Scan(&versions))
-		names, err := migrationsAfter(0)
+		names, err := pendingMigrations(nil)
 		must(t, err)
 		if versions != len(names) {
 			t.Errorf("%d versions are recorded, want %d", versions, len(names))

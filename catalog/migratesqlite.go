@@ -5,23 +5,23 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"errors"
+	"time"
 )
+
+// longBuild is how long an index may take to build before other programs are let in ahead of the next one.
+const longBuild = 100 * time.Millisecond
 
 // migrateSQLite applies everything versioned in one transaction that begins as the writer: of many programs that start
 // at once one does the work and the others, who waited, find it done; killed at any moment, nothing of it happened.
-// Indexes follow in transactions of their own, so that nobody waits for all of them.
+// Indexes follow in transactions of their own, with a pause after one that took long, so that whoever waits to write
+// waits for one of them and not for all. While another program's transaction stays open, it asks again and again.
 func (h *HostDatabase) migrateSQLite(ctx context.Context) ([]string, error) {
-	conn, err := h.write.Conn(ctx)
-	if err != nil {
-		return nil, safe("migrate: connect", err)
-	}
 	var p *plan
-	err = conn.Raw(func(c any) error {
-		var err error
-		p, err = h.versionsInOneTransaction(ctx, c)
+	err := patiently(ctx, func() (err error) {
+		p, err = h.versionsOnSQLite(ctx)
 		return err
 	})
-	if err = errors.Join(err, conn.Close()); err != nil {
+	if err != nil {
 		return nil, safe("migrate", err)
 	}
 	done := p.changes()[:len(p.changes())-len(p.indexes)]
@@ -35,12 +35,37 @@ func (h *HostDatabase) migrateSQLite(ctx context.Context) ([]string, error) {
 				continue // reported, and lived with
 			}
 		}
-		if _, err := h.write.ExecContext(ctx, h.queries[i.name]); err != nil {
+		var took time.Duration
+		err := patiently(ctx, func() error {
+			begin := time.Now()
+			_, err := h.write.ExecContext(ctx, h.queries[i.name])
+			took = time.Since(begin)
+			return err
+		})
+		if err != nil {
 			return done, safe("migrate: create index "+i.name, err)
 		}
 		done = append(done, "create index "+i.name+" on "+i.table)
+		if took > longBuild {
+			if err := pause(ctx); err != nil {
+				return done, safe("migrate: let other programs write", err)
+			}
+		}
 	}
 	return done, nil
+}
+
+// versionsOnSQLite takes the one writing connection, which also turns the file to WAL, and applies what is pending.
+func (h *HostDatabase) versionsOnSQLite(ctx context.Context) (p *plan, err error) {
+	conn, err := h.write.Conn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	err = conn.Raw(func(c any) error {
+		p, err = h.versionsInOneTransaction(ctx, c)
+		return err
+	})
+	return p, errors.Join(err, conn.Close())
 }
 
 func (h *HostDatabase) versionsInOneTransaction(ctx context.Context, c any) (p *plan, err error) {

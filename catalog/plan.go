@@ -98,7 +98,7 @@ func (p *plan) lacking() []error {
 // plan looks at what stands and compares.
 func (h *HostDatabase) plan(ctx context.Context) (*plan, error) {
 	p := &plan{}
-	columns, indexes, version, err := h.inspect(ctx, p)
+	columns, indexes, applied, err := h.inspect(ctx, p)
 	if err != nil {
 		return nil, err
 	}
@@ -114,7 +114,7 @@ func (h *HostDatabase) plan(ctx context.Context) (*plan, error) {
 			}
 		}
 	}
-	if p.pending, err = migrationsAfter(version); err != nil {
+	if p.pending, err = pendingMigrations(applied); err != nil {
 		return nil, err
 	}
 	for _, i := range hostIndexes() {
@@ -136,9 +136,9 @@ func (h *HostDatabase) plan(ctx context.Context) (*plan, error) {
 	return p, nil
 }
 
-func (h *HostDatabase) inspect(ctx context.Context, p *plan) (columns, indexes map[string]bool, version int64, err error) {
+func (h *HostDatabase) inspect(ctx context.Context, p *plan) (columns, indexes, applied map[string]bool, err error) {
 	columns, own := map[string]bool{}, map[string]bool{}
-	indexes = map[string]bool{}
+	indexes, applied = map[string]bool{}, map[string]bool{}
 	if h.engine == EngineSQLite {
 		own = columns
 		err = h.names(ctx, "sqlite_columns", nil, columns)
@@ -160,10 +160,10 @@ func (h *HostDatabase) inspect(ctx context.Context, p *plan) (columns, indexes m
 		}
 	}
 	if err == nil && own["sys_schema_versions.version_id"] {
-		version, err = h.number(ctx, "schema_version")
+		err = h.names(ctx, "schema_versions", nil, applied)
 	}
 	p.own = own["core_tenant_domains.host"]
-	return columns, indexes, version, err
+	return columns, indexes, applied, err
 }
 
 // homeSchema says where the eight tables stand, or would be made.
@@ -237,9 +237,10 @@ func (h *HostDatabase) flags(ctx context.Context, name string, args []any, to ma
 	})
 }
 
-// migrationsAfter lists the embedded migrations above a version. A database that a later version of ours migrated has
-// nothing to do: migrations only add.
-func migrationsAfter(version int64) ([]string, error) {
+// pendingMigrations lists the embedded migrations whose numbers are not among the applied ones, in their order. It goes
+// by the set, not by the highest number: a migration that was released late, below one that is applied already, is not
+// skipped. Numbers that a later version of ours applied are not known here and ask for nothing: migrations only add.
+func pendingMigrations(applied map[string]bool) ([]string, error) {
 	files, err := fs.Glob(migrationFiles, "migrations/*.sql")
 	if err != nil {
 		return nil, err
@@ -252,7 +253,7 @@ func migrationsAfter(version int64) ([]string, error) {
 		if err != nil {
 			return nil, fmt.Errorf("migration %s: its name must begin with a number", name)
 		}
-		if n > version {
+		if !applied[strconv.FormatInt(n, 10)] {
 			names = append(names, name)
 		}
 	}

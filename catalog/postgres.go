@@ -138,6 +138,7 @@ func openPostgresForMigration(loc location, home string) (*sql.DB, error) {
 	}
 	cc := cfg.ConnConfig
 	cc.RuntimeParams["statement_timeout"] = "0"
+	cc.RuntimeParams["lock_timeout"] = migrationLockTimeout
 	cc.RuntimeParams["idle_in_transaction_session_timeout"] = "0"
 	cc.RuntimeParams["search_path"] = pgx.Identifier{home}.Sanitize()
 	db := stdlib.OpenDB(*cc)

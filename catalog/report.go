@@ -44,6 +44,8 @@ func Migrate(ctx context.Context, cfg Config) (Report, error) {
 //	unreachable_id          rows without an id
 //	tenant_without_host     tenants whose id is no host label and that have no slug
 //	slug_shadowed           slugs that equal a tenant's id
+//	audit_rewritten         rows of sys_audit_logs that some program changed or deleted, as far as the engine remembers:
+//	                        PostgreSQL counts them since its statistics were reset; SQLite shows gaps alone. No ids
 func Check(ctx context.Context, cfg Config) (Report, error) {
 	return onOpen(ctx, cfg, (*HostDatabase).Check)
 }
@@ -130,6 +132,10 @@ func (h *HostDatabase) doubts(ctx context.Context, p *plan) ([]Doubt, error) {
 		defer db.Close()
 	}
 	var found []Doubt
+	rewritten, err := h.auditRewritten(ctx, db)
+	if err != nil {
+		return nil, err
+	}
 	for _, d := range doubtKinds(p.own) {
 		rows, err := db.QueryContext(ctx, h.queries[d.Kind])
 		if err == nil {
@@ -145,7 +151,30 @@ func (h *HostDatabase) doubts(ctx context.Context, p *plan) ([]Doubt, error) {
 			found = append(found, d)
 		}
 	}
+	if rewritten.Count > 0 {
+		found = append(found, rewritten)
+	}
 	return found, nil
+}
+
+// auditRewritten tells what can be known of programs that change or delete audit rows. From the day on which nobody but
+// the table's owner may, such a program fails; finding none is no proof that there is none.
+func (h *HostDatabase) auditRewritten(ctx context.Context, db *sql.DB) (Doubt, error) {
+	d := Doubt{Kind: "audit_rewritten", IDs: []string{}}
+	if h.engine == EngineSQLite {
+		d.Advice = "audit rows are missing in between: some program deleted them (SQLite remembers neither changed rows nor " +
+			"deleted last ones); find it, and stop it from rewriting sys_audit_logs"
+		return d, safe("check for audit_rewritten", db.QueryRowContext(ctx, h.queries["audit_gaps"]).Scan(&d.Count))
+	}
+	var since sql.NullString
+	err := db.QueryRowContext(ctx, h.queries["audit_rewritten"]).Scan(&d.Count, &since)
+	d.Advice = "audit rows were changed or deleted"
+	if since.Valid {
+		d.Advice += " since " + since.String
+	}
+	d.Advice += " (as PostgreSQL's statistics count, rolled-back ones too, and tenantgate's own `audit archive`); find the " +
+		"program, and stop it from rewriting sys_audit_logs"
+	return d, safe("check for audit_rewritten", err)
 }
 
 func (d *Doubt) collect(rows *sql.Rows) error {

@@ -219,15 +219,42 @@ func (t *Table[ID, T]) filterValue(column, want string) (any, error) {
 	return storable(want), nil
 }
 
-// Update writes the columns in which row differs from what is stored, no others, and nothing if there is no
-// difference. ErrNotFound if nothing has its id.
+// Update makes the stored row equal to row: it writes the columns in which they differ, and nothing if there is no
+// difference. What another program changed since row was read is undone by that; whoever reads a row in order to change
+// it uses Change. ErrNotFound if nothing has its id.
 func (t *Table[ID, T]) Update(ctx context.Context, row *T) error {
-	if err := t.storable(row); err != nil {
-		return err
-	}
-	return t.at.change(ctx, func(tx *Tx) error {
-		old, err := t.lockRow(ctx, tx, ID(t.id(row)))
+	_, err := t.rewrite(ctx, ID(t.id(row)), func(*T) (*T, error) { return row, nil })
+	return err
+}
+
+// Change reads the row with that id, locked to the transaction's end, lets edit change it, writes the columns that edit
+// changed, no others, and returns the row as it then stands. Whatever other programs do at the same time, their changes
+// of other columns stay, and edit sees the last committed ones. edit is called once, must not keep the row, and leaves
+// the id alone; its error is returned and nothing is written. ErrNotFound if nothing has that id.
+func (t *Table[ID, T]) Change(ctx context.Context, id ID, edit func(row *T) error) (*T, error) {
+	return t.rewrite(ctx, id, func(old *T) (*T, error) {
+		row := *old
+		if err := edit(&row); err != nil {
+			return nil, err
+		}
+		if t.id(&row) != string(id) {
+			return nil, fmt.Errorf("%s: an id does not change", t.noun)
+		}
+		return &row, nil
+	})
+}
+
+// rewrite locks the row with that id and writes what differs between it and what turn makes of it.
+func (t *Table[ID, T]) rewrite(ctx context.Context, id ID, turn func(old *T) (*T, error)) (row *T, err error) {
+	err = t.at.change(ctx, func(tx *Tx) error {
+		old, err := t.lockRow(ctx, tx, id)
 		if err != nil {
+			return err
+		}
+		if row, err = turn(old); err != nil {
+			return err
+		}
+		if err := t.storable(row); err != nil {
 			return err
 		}
 		if t.check != nil {
@@ -237,6 +264,10 @@ func (t *Table[ID, T]) Update(ctx context.Context, row *T) error {
 		}
 		return t.writeChanges(ctx, tx, old, row)
 	})
+	if err != nil {
+		return nil, err
+	}
+	return row, nil
 }
 
 func (t *Table[ID, T]) lockRow(ctx context.Context, tx *Tx, id ID) (*T, error) {

@@ -55,6 +55,19 @@ WHERE NOT EXISTS (SELECT 1 FROM core_users u WHERE u.id = m.user_id)
 	OR NOT EXISTS (SELECT 1 FROM core_tenants t WHERE t.id = m.tenant_id)
 ORDER BY m.id COLLATE "C"
 
+-- name: audit_rewritten
+-- PostgreSQL: rows of sys_audit_logs that were changed or deleted, and since when that is counted
+SELECT coalesce(sum(s.n_tup_upd + s.n_tup_del), 0),
+	(SELECT pg_catalog.to_char(d.stats_reset AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS')
+		FROM pg_catalog.pg_stat_database d WHERE d.datname = pg_catalog.current_database())
+FROM pg_catalog.pg_stat_all_tables s
+WHERE s.relid = pg_catalog.to_regclass('sys_audit_logs')
+
+-- name: audit_gaps
+-- SQLite: rows that were deleted before the last one. A new row's number is one more than the largest, and VACUUM may
+-- number all rows anew: no gap proves nothing.
+SELECT coalesce(max(rowid) - min(rowid) + 1 - count(*), 0) FROM sys_audit_logs
+
 -- name: tenants_without_domains
 -- tenant_without_host as asked before our own tables exist
 SELECT t.id FROM core_tenants t

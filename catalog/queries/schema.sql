@@ -31,8 +31,9 @@ WHERE n.nspname = $1 AND c.relname LIKE 'tenantgate%'
 -- name: sqlite_indexes
 SELECT name, 1 FROM sqlite_master WHERE type = 'index' AND name LIKE 'tenantgate%'
 
--- name: schema_version
-SELECT coalesce(max(version_id), 0) FROM tenantgate.sys_schema_versions WHERE is_applied
+-- name: schema_versions
+-- the numbers of the migrations that were applied, as text
+SELECT CAST(version_id AS VARCHAR) FROM tenantgate.sys_schema_versions WHERE is_applied
 
 -- name: create_own_schema
 CREATE SCHEMA IF NOT EXISTS tenantgate

@@ -194,19 +194,23 @@ func (k *kind[ID, T]) update(p *program) *cobra.Command {
 	return cmd
 }
 
-// modify changes one row in tx and returns it as it then stands.
+// modify changes one row in tx and returns it as it then stands. change gets the row locked, so that what another
+// program changes of it at the same time stays.
 func (k *kind[ID, T]) modify(ctx context.Context, tx *catalog.Tx, sel selector, change func(*T) error) (*T, error) {
-	row, err := k.get(ctx, &tx.Tables, sel)
+	named, err := k.get(ctx, &tx.Tables, sel)
 	if err != nil {
 		return nil, err
 	}
-	if err := change(row); err != nil {
-		return nil, err
+	id := *k.id(named)
+	var refused error
+	row, err := k.table(&tx.Tables).Change(ctx, id, func(row *T) error {
+		refused = change(row)
+		return refused
+	})
+	if err != nil && refused == nil {
+		return nil, fmt.Errorf("update %s %s: %w", k.name, id, err)
 	}
-	if err := k.table(&tx.Tables).Update(ctx, row); err != nil {
-		return nil, fmt.Errorf("update %s %s: %w", k.name, *k.id(row), err)
-	}
-	return row, nil
+	return row, err
 }
 
 func (k *kind[ID, T]) remove(p *program) *cobra.Command {

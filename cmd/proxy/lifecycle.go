@@ -59,14 +59,15 @@ func tenantDelete(p *program) *cobra.Command {
 				}
 			}
 			err = host.InTx(ctx, func(tx *catalog.Tx) error {
-				if row, err = k.get(ctx, &tx.Tables, selector{id: string(row.ID)}); err != nil {
+				id := row.ID
+				row, err = k.modify(ctx, tx, selector{id: string(id)}, func(t *catalog.TenantCatalog) error {
+					t.IsActive = new(false)
+					return nil
+				})
+				if err != nil {
 					return err
 				}
-				row.IsActive = new(false)
-				if err := tx.Tenants.Update(ctx, row); err != nil {
-					return fmt.Errorf("tenant %s: %w", row.ID, err)
-				}
-				return tx.Audit(ctx, "tenant.delete_requested", string(row.ID), map[string]any{"rows": "kept"})
+				return tx.Audit(ctx, "tenant.delete_requested", string(id), map[string]any{"rows": "kept"})
 			})
 			if err != nil {
 				return err

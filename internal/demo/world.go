@@ -198,8 +198,11 @@ func follow(ctx context.Context, tx *catalog.Tx, at string) error {
 		if _, err := os.Stat(old); !errors.Is(err, os.ErrNotExist) {
 			continue
 		}
-		row.DBURL = uriOf(at, t)
-		if err := tx.Tenants.Update(ctx, row); err != nil {
+		_, err = tx.Tenants.Change(ctx, row.ID, func(row *catalog.TenantCatalog) error {
+			row.DBURL = uriOf(at, t)
+			return nil
+		})
+		if err != nil {
 			return err
 		}
 	}
