@@ -15,7 +15,8 @@ import (
 // person is whom a provider vouches for in a verified ID token.
 type person struct {
 	subject string
-	sid     string // the provider's session, "" without one
+	sid     string // the provider's session, "" without one that is a short text
+	issued  time.Time
 	idToken string // as received, for RP-initiated logout
 	claims  object // email and email_verified are read from it
 }
@@ -73,7 +74,10 @@ func (a *Auth) readIDToken(ctx context.Context, p *provider, f *flow, token *oau
 	if who.subject, ok = t.claims.subject(); !ok {
 		return nil, badIDToken(errors.New("token has no sub that is a short text"))
 	}
-	who.sid, _ = t.claims.text("sid")
+	if who.sid, _ = t.claims.text("sid"); len(who.sid) > maxSID {
+		who.sid = "" // a logout token that long is refused too, so nothing would be found by it
+	}
+	who.issued, _, _ = t.claims.date("iat") // checked above
 	return who, nil
 }
 

@@ -116,6 +116,9 @@ func (a *Auth) record(ctx context.Context, at *arrival, old []*sessionFacts) (t 
 			if err != nil {
 				return err
 			}
+			if err := at.stillGood(ctx, tx); err != nil {
+				return err
+			}
 			return a.writeSession(ctx, tx, at, user, &t, now, old)
 		})
 		if err != nil && at.give != nil {
@@ -129,6 +132,28 @@ func (a *Auth) record(ctx context.Context, at *arrival, old []*sessionFacts) (t 
 		return t, 0, fmt.Errorf("sign in: %w", err)
 	}
 	return t, a.absolute, nil
+}
+
+// stillGood: the provider has not ended meanwhile, through the back channel, what this sign-in stands on.
+func (at *arrival) stillGood(ctx context.Context, tx *catalog.Tx) error {
+	provider := at.provider.name
+	if at.who.sid != "" {
+		if err := tx.LockProviderSession(ctx, provider, at.who.sid); err != nil {
+			return err
+		}
+	}
+	ended, err := tx.SignInEnded(ctx, provider, at.who.subject, at.who.sid, catalog.Timestamp(at.who.issued))
+	if err != nil || !ended {
+		return err
+	}
+	return &pageFault{
+		status: http.StatusBadRequest, heading: "This sign-in is over",
+		text: "Your identity provider has signed you out meanwhile. Begin again.",
+	}
+}
+
+func lockSubject(ctx context.Context, tx *catalog.Tx, oauthID string) error {
+	return tx.LockUser(ctx, "subject/"+oauthID)
 }
 
 func (a *Auth) writeSession(ctx context.Context, tx *catalog.Tx, at *arrival, user *catalog.GlobalUser, t *sessionToken, now time.Time, old []*sessionFacts) error {
@@ -181,7 +206,7 @@ func idTokenPurpose(id catalog.SessionID) string { return "sys_sessions/id_token
 // Linking). The subject is locked to the transaction's end, so that however many sign-ins of one person run at once on
 // however many replicas, one user comes of it.
 func (a *Auth) admit(ctx context.Context, tx *catalog.Tx, at *arrival) (*catalog.GlobalUser, error) {
-	if err := tx.LockUser(ctx, "subject/"+at.oauthID); err != nil {
+	if err := lockSubject(ctx, tx, at.oauthID); err != nil {
 		return nil, err
 	}
 	user, blocked, err := tx.UserBySubject(ctx, at.oauthID)
@@ -262,10 +287,11 @@ const (
 	cleanTimeout = 5 * time.Second
 )
 
-// cleanup remembers when sessions that had ended were last removed, in nanoseconds since 1970.
+// cleanup remembers when what is over was last removed, in nanoseconds since 1970.
 type cleanup struct{ last atomic.Int64 }
 
-// cleanUp removes sessions that have ended, now and then, after a sign-in and without anybody waiting.
+// cleanUp removes sessions that have ended and what is remembered no longer, now and then, after a sign-in or a logout
+// and without anybody waiting.
 func (a *Auth) cleanUp() {
 	now := a.clock()
 	last := a.cleaned.last.Load()
@@ -277,6 +303,9 @@ func (a *Auth) cleanUp() {
 		defer cancel()
 		if _, err := a.host.Sessions.DeleteExpired(ctx, catalog.Timestamp(now)); err != nil {
 			a.log.WarnContext(ctx, "sessions that have ended could not be removed", "error", err)
+		}
+		if err := a.host.DeleteOldSignIns(ctx, catalog.Timestamp(now), catalog.Timestamp(now.Add(-2*signUpWindow))); err != nil {
+			a.log.WarnContext(ctx, "used logout tokens and counted sign-ups could not be removed", "error", err)
 		}
 	})
 }

@@ -40,6 +40,10 @@ func (g *Gate) serveOwn(w http.ResponseWriter, r *http.Request, x *exchange) {
 		if g.takes(w, x, http.MethodGet, http.MethodPost) {
 			g.auth.Logout(w, r)
 		}
+	case strings.HasPrefix(p, "/_gate/backchannel-logout/"):
+		if g.takes(w, x, http.MethodPost) {
+			g.auth.Backchannel(w, r)
+		}
 	case p == "/_gate/whoami":
 		if g.takes(w, x, http.MethodGet) {
 			g.whoami(w, r, x)
