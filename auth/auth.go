@@ -80,6 +80,8 @@ type Credentials struct {
 	Authorization []string
 	// Host is the host asked for; case, port and one trailing dot do not matter.
 	Host string
+	// Recheck asks whether what was presented earlier is still good. It is no use of a session.
+	Recheck bool
 }
 
 // Identity is who a credential stands for. It grants nothing.

@@ -17,7 +17,7 @@ func (a *Auth) Authenticate(ctx context.Context, c Credentials) (Identity, error
 		}
 		return a.authenticateBearer(ctx, token)
 	}
-	return a.authenticateCookie(ctx, c.Cookies, normalHost(c.Host))
+	return a.authenticateCookie(ctx, c.Cookies, normalHost(c.Host), !c.Recheck)
 }
 
 // OwnsAuthorization reports whether these Authorization headers are ours to judge, so that they must not reach the app
@@ -66,8 +66,8 @@ func cutBearer(v string) (string, bool) {
 }
 
 // authenticateCookie tries each cookie of our name; the first that opens a session counts. A database that fails on one
-// of them is an error only if no other is good.
-func (a *Auth) authenticateCookie(ctx context.Context, cookies []string, host string) (Identity, error) {
+// of them is an error only if no other is good. use: the session is in use.
+func (a *Auth) authenticateCookie(ctx context.Context, cookies []string, host string, use bool) (Identity, error) {
 	tokens, good, n := sessionTokens(cookies, a.names.session)
 	if n == 0 {
 		return Identity{}, ErrUnauthenticated
@@ -76,8 +76,9 @@ func (a *Auth) authenticateCookie(ctx context.Context, cookies []string, host st
 	for i := range good {
 		f, err := a.open(ctx, &tokens[i], host)
 		if err == nil {
-			key := tokens[i].key()
-			a.used(key, f.use, a.clock())
+			if use {
+				a.used(tokens[i].key(), f.use, a.clock())
+			}
 			return f.identity(), nil
 		}
 		failed = worse(failed, err)

@@ -127,7 +127,7 @@ func (a *Auth) flowOf(r *http.Request, id flowID) *flow {
 // stray answers a callback that this browser does not wait for (any more): opened twice, after ten minutes, or in
 // another browser. Who is signed in already goes on; others begin again.
 func (a *Auth) stray(w http.ResponseWriter, r *http.Request, returnTo string) {
-	if _, err := a.authenticateCookie(r.Context(), r.Header["Cookie"], a.origins.publicHost); err == nil {
+	if _, err := a.authenticateCookie(r.Context(), r.Header["Cookie"], a.origins.publicHost, true); err == nil {
 		redirect(w, returnTo)
 		return
 	}

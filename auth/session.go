@@ -203,6 +203,22 @@ func (a *Auth) Use(id Identity) {
 	}
 }
 
+// EndsAt is when the clock may end what id stands for: the session's absolute end, or the moment at which it becomes
+// idle unless it is used meanwhile; a token's expiry. ok false: no clock ends it.
+func (a *Auth) EndsAt(id Identity) (end time.Time, ok bool) {
+	end = id.Expires
+	if id.Kind == KindSession {
+		if key, ok := keyOfSession(id.Session); ok {
+			if u, ok := a.uses.Peek(key); ok {
+				if idle := time.Unix(0, u.at.Load()).Add(a.idle); idle.Before(end) {
+					end = idle
+				}
+			}
+		}
+	}
+	return end, !end.IsZero()
+}
+
 // SetTenant keeps the picker's choice with the session; "" forgets it. In force here at once, elsewhere within the
 // age that facts may have. ErrSessionExpired if the session has ended.
 func (a *Auth) SetTenant(ctx context.Context, id Identity, tenant catalog.TenantID) error {

@@ -93,6 +93,7 @@ func (p *Policy) mayEnter(rec *Record, trace *Trace) Code {
 // subscribe fills in what the tenant pays and has bought at this moment.
 func (p *Policy) subscribe(g *Grant, rec *Record, now time.Time) {
 	entitled := p.rules.Entitled(now, &rec.subscription)
+	g.until, _ = p.rules.Until(now, &rec.subscription)
 	g.Subscription.Status = p.rules.Status(rec.tenantTier, &rec.subscription)
 	g.Subscription.Entitled = entitled || p.rules.Exempt(text(rec.tenantTier))
 	g.Plan.Key = p.rules.PlanKey(now, rec.tenantTier, &rec.subscription)

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/tenantgate/tenantgate/auth"
@@ -28,6 +29,7 @@ type exchange struct {
 	verdict Verdict
 	// assertion is signed before anything is forwarded; "" where there is none.
 	assertion string
+	open      open // where it was let through for somebody
 
 	code     Code // what the log and the metrics call the outcome; "" for forwarded
 	denial   *Denial
@@ -151,7 +153,13 @@ type recorder struct {
 	// before is called once, before the final header goes out; nil: nothing. informational likewise for each 1xx.
 	before        func(http.Header)
 	informational func(http.Header)
+	// cut says why nothing more may be written; nil: it cannot be cut.
+	cut *atomic.Pointer[Denial]
+	// took may replace a connection that is taken over; nil: it stays.
+	took func(net.Conn, *bufio.ReadWriter) net.Conn
 }
+
+func (w *recorder) isCut() bool { return w.cut != nil && w.cut.Load() != nil }
 
 // WriteHeader implements http.ResponseWriter.
 func (w *recorder) WriteHeader(status int) {
@@ -204,6 +212,9 @@ func (w *recorder) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		w.hijacked = true
 		if w.status == 0 {
 			w.status = http.StatusSwitchingProtocols
+		}
+		if w.took != nil {
+			conn = w.took(conn, rw)
 		}
 	}
 	return conn, rw, err

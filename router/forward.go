@@ -86,6 +86,7 @@ func (f *forwarder) modifyResponse(res *http.Response) error {
 	if res.StatusCode == http.StatusSwitchingProtocols {
 		return nil
 	}
+	x.open.watch(res)
 	if res.ProtoMajor == 1 && res.ContentLength >= 0 {
 		return nil // no trailers can follow (RFC 9112 7.1.2)
 	}
@@ -116,7 +117,9 @@ func (f *forwarder) failed(w http.ResponseWriter, r *http.Request, err error) {
 	x := exchangeOf(r.Context())
 	var tooLarge *http.MaxBytesError
 	var timeout net.Error
-	switch {
+	switch d := x.open.cut.Load(); {
+	case d != nil:
+		f.gate.refuse(w, x, d)
 	case errors.As(err, &tooLarge):
 		f.gate.refuse(w, x, denyFor(BodyTooLarge, err))
 	case r.Context().Err() != nil && errors.Is(r.Context().Err(), context.Canceled):

@@ -65,6 +65,8 @@ type Gate struct {
 
 	withURI, overridesPass, authorizationPasses, middlewareHeaders bool
 
+	streams *streams // what was let through and has not ended
+
 	assertions        *cache.Cache[assertionKey, string] // nil: switched off
 	assertionLifetime time.Duration
 	defaultAudience   string
@@ -110,6 +112,9 @@ func New(cfg Config, deps Deps) (*Gate, error) {
 	}
 	g.engine.directory.loaded = g.loaded
 	g.newAssertions(cfg.Forward.Assertion, cfg.Cache.Entries)
+	g.streams = newStreams(g.clock)
+	g.streams.judge, g.streams.until, g.streams.counted = g.rejudge, g.ends, g.wasCut
+	g.streams.start()
 	if err := g.compileRoutes(cfg); err != nil {
 		g.Close()
 		return nil, err
@@ -183,6 +188,7 @@ func (g *Gate) Engine() *Engine { return g.engine }
 
 // Close ends loads and idle connections. Requests under way fail closed.
 func (g *Gate) Close() {
+	g.streams.close()
 	g.engine.directory.close()
 	if g.assertions != nil {
 		g.assertions.Close()
@@ -208,14 +214,12 @@ func (g *Gate) serve(rw http.ResponseWriter, r *http.Request, app http.Handler) 
 	end := g.begin(x)
 	defer g.finish(w, r, x, end)
 	x.readFacts(r, g.tenantHeader)
-	r = r.WithContext(x.ctx)
-
 	g.judge(x)
 	switch v := &x.verdict; {
 	case v.Denial != nil:
 		g.refuse(w, x, v.Denial)
 	case v.Own:
-		g.serveOwn(w, r, x)
+		g.serveOwn(w, r.WithContext(x.ctx), x)
 	case v.Preflight:
 		x.code = "preflight"
 		v.Route.cors.answerPreflight(w, r)
@@ -237,6 +241,8 @@ func (g *Gate) let(w *recorder, r *http.Request, x *exchange, app http.Handler) 
 		}
 		x.assertion = token
 	}
+	r, leave := g.enter(r, x)
+	defer leave()
 	if app != nil {
 		g.pass(w, r, x, app)
 		return
@@ -308,8 +314,18 @@ func (g *Gate) pass(w *recorder, r *http.Request, x *exchange, app http.Handler)
 			c.allow(h, x.origin)
 		}
 	}
-	w.before, w.informational = clean, g.stripHints
-	app.ServeHTTP(w, r)
+	w.before = func(h http.Header) {
+		clean(h)
+		if x.open.shard != nil {
+			x.open.answers(h)
+		}
+	}
+	w.informational = g.stripHints
+	app.ServeHTTP(&cuttable{w}, r)
+	if d := x.open.cut.Load(); d != nil {
+		g.finishCut(w, x, d)
+		return
+	}
 	if w.status == 0 && !w.hijacked {
 		w.WriteHeader(http.StatusOK)
 	}

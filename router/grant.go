@@ -3,6 +3,7 @@ package router
 import (
 	"cmp"
 	"slices"
+	"time"
 
 	"github.com/tenantgate/tenantgate/billing"
 	"github.com/tenantgate/tenantgate/catalog"
@@ -21,6 +22,7 @@ type Grant struct {
 	enc *encoded // header values made once for the record that this grant stems from
 	// features is the header value of Plan.Features.
 	features string
+	until    time.Time // when the clock alone may end it; zero: never
 }
 
 // User is the person a grant is for.

@@ -28,6 +28,7 @@ type Metrics struct {
 	duration metric.Float64Histogram
 	load     metric.Float64Histogram
 	lookups  metric.Int64Counter
+	cuts     metric.Int64Counter
 	inFlight atomic.Int64 // read when somebody looks: a request pays for two atomic adds
 
 	codes     labels[codeStatus, []metric.AddOption]
@@ -55,7 +56,7 @@ type (
 func newMetrics(meter metric.Meter) (*Metrics, error) {
 	m := &Metrics{}
 	slow := metric.WithExplicitBucketBoundaries(5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
-	var errs [5]error
+	var errs [6]error
 	m.requests, errs[0] = meter.Int64Counter("tenantgate.requests",
 		metric.WithDescription("Requests answered, by denial code (forwarded: none) and status."))
 	m.duration, errs[1] = meter.Float64Histogram("tenantgate.request.duration", metric.WithUnit("s"), slow,
@@ -70,6 +71,8 @@ func newMetrics(meter metric.Meter) (*Metrics, error) {
 			o.Observe(m.inFlight.Load())
 			return nil
 		}))
+	m.cuts, errs[5] = meter.Int64Counter("tenantgate.requests.cut",
+		metric.WithDescription("Requests under way that were ended because they would not be let through any more, by code."))
 	if err := errors.Join(errs[:]...); err != nil {
 		return nil, fmt.Errorf("make instruments: %w", err)
 	}
@@ -125,6 +128,11 @@ func statusClass(status int) int {
 		return 0
 	}
 	return status / 100
+}
+
+// Cut counts a request under way that was ended because it would not be let through any more. The code is the denial's.
+func (m *Metrics) Cut(code string) {
+	m.cuts.Add(context.Background(), 1, metric.WithAttributes(attribute.String("code", code)))
 }
 
 // Load records how long a read took and whether it failed; of err nothing else is looked at.

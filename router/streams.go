@@ -1,0 +1,394 @@
+package router
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/tenantgate/tenantgate/auth"
+	"github.com/tenantgate/tenantgate/catalog"
+)
+
+const (
+	// streamTick is how often the clock is held against what is open: an end by the clock comes no later than that.
+	streamTick = 25 * time.Millisecond
+	// streamChecks bounds how many open requests are judged anew at once.
+	streamChecks = 32
+	// streamRetry is the time between tries where a check of something open could not be made, streamTries their number.
+	streamRetry = 250 * time.Millisecond
+	streamTries = 4
+
+	streamShards = 16
+)
+
+// StreamKeys name what a request that is under way was let through by.
+type StreamKeys struct {
+	User    catalog.UserID
+	Tenant  catalog.TenantID // "" without one
+	Session catalog.SessionID
+	Plan    catalog.PlanID
+}
+
+// open is a request that was let through for somebody and has not ended. It is a part of its exchange.
+type open struct {
+	x          *exchange
+	shard      *streamShard
+	next, prev *open // in the shard
+	due        int64 // guarded by the shard: when the clock next has a say, in Unix nanoseconds; 0: not looked at yet
+
+	queued sync.Mutex // guards waiting
+	// waiting: a check is to come that begins after the change that asked for it.
+	waiting bool
+
+	mu     sync.Mutex // guards over and end, and is held while end runs
+	over   bool
+	cut    atomic.Pointer[Denial] // why it was cut
+	cancel context.CancelFunc
+	end    func() // ends what is being sent to the client; nil: cancel does
+
+	kind streamKind // of the answer; its own goroutines' alone
+	body watchedBody
+}
+
+// keys are read from the verdict, which nobody changes once it is made.
+func (o *open) keys() StreamKeys {
+	v := &o.x.verdict
+	k := StreamKeys{User: v.Identity.User, Session: v.Identity.Session}
+	if v.Grant != nil {
+		k.Tenant, k.Plan = v.Grant.Tenant.ID, catalog.PlanID(v.Grant.Plan.Key)
+	}
+	return k
+}
+
+// ends sets what ends the request from here on; it is called at once if that is due already.
+func (o *open) ends(end func()) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.end = end
+	if o.cut.Load() != nil && !o.over {
+		end()
+	}
+}
+
+// close cuts the request, once.
+func (o *open) close(d *Denial) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.over || !o.cut.CompareAndSwap(nil, d) {
+		return false
+	}
+	if o.end != nil {
+		o.end()
+		return true
+	}
+	o.cancel()
+	return true
+}
+
+// unlessOver runs f while the request cannot end: a deadline set after its end would hit the next one on the connection.
+func (o *open) unlessOver(f func()) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.over {
+		f()
+	}
+}
+
+type streamShard struct {
+	mu    sync.Mutex
+	first *open
+	_     [64]byte // keeps neighbours' locks off this cache line
+}
+
+// streams are all requests under way that somebody was let through with. Each is found again by what it depends on and
+// judged anew when that changes, or when the clock may end it; what is not let through any more is cut. Short requests
+// pay for two steps in a list.
+type streams struct {
+	shards [streamShards]streamShard
+	clock  func() time.Time
+	// judge says why an open request would be refused now; nil: it would not.
+	judge func(context.Context, *open) *Denial
+	// until is when the clock may end it.
+	until func(*open) (time.Time, bool)
+	// lost reports that nothing can be vouched for any more: the host database cannot be read and what is remembered
+	// has become too old. nil: never.
+	lost func(context.Context) bool
+	// counted is told of each cut.
+	counted func(*open, *Denial)
+
+	ctx    context.Context
+	cancel context.CancelFunc
+	queue  struct {
+		sync.Mutex
+		list []*open
+	}
+	wake   chan struct{}
+	slots  chan struct{}
+	group  sync.WaitGroup
+	closed sync.Once
+}
+
+func newStreams(clock func() time.Time) *streams {
+	s := &streams{clock: clock, wake: make(chan struct{}, 1), slots: make(chan struct{}, streamChecks)}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	return s
+}
+
+// start begins to watch; close ends it and waits.
+func (s *streams) start() { s.group.Go(s.run) }
+
+func (s *streams) close() {
+	s.closed.Do(s.cancel)
+	s.group.Wait()
+}
+
+// add registers a request that was let through; cancel ends its way to the app.
+func (s *streams) add(o *open, x *exchange, cancel context.CancelFunc) {
+	o.x, o.cancel = x, cancel
+	o.shard = &s.shards[rand.Uint32N(streamShards)]
+	o.shard.mu.Lock()
+	defer o.shard.mu.Unlock()
+	o.next = o.shard.first
+	if o.next != nil {
+		o.next.prev = o
+	}
+	o.shard.first = o
+}
+
+// remove takes a request out once it has ended.
+func (s *streams) remove(o *open) {
+	o.mu.Lock()
+	o.over = true
+	o.mu.Unlock()
+	o.shard.mu.Lock()
+	defer o.shard.mu.Unlock()
+	if o.prev != nil {
+		o.prev.next = o.next
+	} else {
+		o.shard.first = o.next
+	}
+	if o.next != nil {
+		o.next.prev = o.prev
+	}
+}
+
+// Reconsider judges every request under way anew whose keys changed says. It returns at once. What a new judgement
+// needs must have been forgotten before.
+func (s *streams) reconsider(changed func(StreamKeys) bool) {
+	var found []*open
+	s.each(func(o *open) {
+		if changed(o.keys()) {
+			found = append(found, o)
+		}
+	})
+	s.enqueue(found...)
+}
+
+func (s *streams) each(f func(*open)) {
+	for i := range s.shards {
+		shard := &s.shards[i]
+		shard.mu.Lock()
+		for o := shard.first; o != nil; o = o.next {
+			f(o)
+		}
+		shard.mu.Unlock()
+	}
+}
+
+func (s *streams) enqueue(found ...*open) {
+	s.queue.Lock()
+	for _, o := range found {
+		o.queued.Lock()
+		if !o.waiting {
+			o.waiting = true
+			s.queue.list = append(s.queue.list, o)
+		}
+		o.queued.Unlock()
+	}
+	s.queue.Unlock()
+	if len(found) > 0 {
+		select {
+		case s.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+func (s *streams) run() {
+	tick := time.NewTicker(streamTick)
+	defer tick.Stop()
+	for {
+		select {
+		case <-s.ctx.Done():
+			return
+		case <-s.wake:
+			s.check()
+		case <-tick.C:
+			s.tick()
+		}
+	}
+}
+
+// tick finds what the clock may have ended.
+func (s *streams) tick() {
+	now := s.clock()
+	var found []*open
+	busy := false
+	s.each(func(o *open) {
+		busy = true
+		if o.due == 0 {
+			o.due = s.next(o, now)
+		}
+		if now.UnixNano() >= o.due {
+			o.due = now.Add(time.Second).UnixNano() // unless the check sets another
+			found = append(found, o)
+		}
+	})
+	s.enqueue(found...)
+	if busy && s.lost != nil && s.lost(s.ctx) {
+		d := deny(HostDatabaseUnavailable)
+		s.each(func(o *open) { found = append(found, o) })
+		for _, o := range found {
+			s.end(o, d)
+		}
+	}
+}
+
+const never = int64(1<<63 - 1)
+
+// next is when the clock has a say in an open request.
+func (s *streams) next(o *open, now time.Time) int64 {
+	until, ok := s.until(o)
+	if !ok {
+		return never
+	}
+	// What still holds behind its end (a token's leeway) is looked at each second from there on.
+	if !until.After(now) {
+		return now.Add(time.Second).UnixNano()
+	}
+	return until.UnixNano()
+}
+
+// check judges what is queued, streamChecks at once.
+func (s *streams) check() {
+	s.queue.Lock()
+	list := s.queue.list
+	s.queue.list = nil
+	s.queue.Unlock()
+	for _, o := range list {
+		select {
+		case s.slots <- struct{}{}:
+		case <-s.ctx.Done():
+			return
+		}
+		s.group.Go(func() {
+			defer func() { <-s.slots }()
+			o.queued.Lock()
+			o.waiting = false
+			o.queued.Unlock()
+			s.rejudge(o)
+		})
+	}
+}
+
+// rejudge cuts o unless it would be let through as it was. A check that cannot be made is tried again a few times.
+func (s *streams) rejudge(o *open) {
+	for try := 1; ; try++ {
+		d := s.judge(s.ctx, o)
+		if s.ctx.Err() != nil {
+			return
+		}
+		if d == nil {
+			break
+		}
+		if d.Code != HostDatabaseUnavailable && d.Code != ProviderUnavailable || try == streamTries {
+			s.end(o, d)
+			return
+		}
+		timer := time.NewTimer(streamRetry)
+		select {
+		case <-timer.C:
+		case <-s.ctx.Done():
+			timer.Stop()
+			return
+		}
+	}
+	now := s.clock()
+	o.shard.mu.Lock()
+	o.due = s.next(o, now)
+	o.shard.mu.Unlock()
+}
+
+func (s *streams) end(o *open, d *Denial) {
+	if o.close(d) {
+		s.counted(o, d)
+	}
+}
+
+// Reconsider judges every request under way anew whose keys changed reports. It returns at once; what is not let
+// through any more is closed: a WebSocket with 1008, an event stream by its end, gRPC with status 7, anything else
+// aborted, so that it never looks complete. Facts that changed must have been forgotten before.
+func (g *Gate) Reconsider(changed func(StreamKeys) bool) { g.streams.reconsider(changed) }
+
+// rejudge asks the engine again, with what the request presented, and compares the grants: who it is, which tenant,
+// where the data is, and that the role has not become less.
+func (g *Gate) rejudge(ctx context.Context, o *open) *Denial {
+	facts := o.x.facts
+	facts.Credentials.Recheck = true
+	var now Verdict
+	g.engine.judge(ctx, &facts, &now, nil)
+	was := &o.x.verdict
+	switch {
+	case now.Denial != nil:
+		return now.Denial
+	case now.Identity == nil || now.Identity.User != was.Identity.User:
+		return deny(UnknownUser)
+	case was.Grant == nil:
+		return nil // what the app was told of the person alone still holds
+	case now.Grant == nil:
+		return deny(NoAccess)
+	case now.Grant.Tenant.ID != was.Grant.Tenant.ID, now.Grant.uri != was.Grant.uri:
+		return deny(TenantChanged)
+	case !g.engine.policy.covers(now.Grant.Membership.Role, was.Grant.Membership.Role):
+		return deny(RoleRequired)
+	}
+	return nil
+}
+
+// covers reports whether role allows all that before did.
+func (p *Policy) covers(role, before string) bool {
+	return role == before || p.rank(role) > p.rank(before)
+}
+
+// ends is when the clock may end an open request: its session or token, or the grace of a late payment.
+func (g *Gate) ends(o *open) (time.Time, bool) {
+	until, ok := g.auth.EndsAt(*o.x.verdict.Identity)
+	if gr := o.x.verdict.Grant; gr != nil && !gr.until.IsZero() && (!ok || gr.until.Before(until)) {
+		until, ok = gr.until, true
+	}
+	return until, ok
+}
+
+// wasCut counts a cut and says so in the log.
+func (g *Gate) wasCut(o *open, d *Denial) {
+	g.telemetry.Metrics.Cut(string(d.Code))
+	g.log.InfoContext(o.x.outer, "open request cut", "request_id", o.x.client.requestID, "code", string(d.Code),
+		"user_id", string(o.x.verdict.Identity.User))
+}
+
+// errCut ends what is being copied for a request that is not let through any more.
+var errCut = errors.New("the request is not let through any more")
+
+// used notes that bytes came from the client: a stream in use keeps its session from becoming idle.
+func (g *Gate) used(id *auth.Identity) func() {
+	last := g.clock()
+	return func() {
+		if now := g.clock(); now.Sub(last) >= time.Second {
+			last = now
+			g.auth.Use(*id)
+		}
+	}
+}
