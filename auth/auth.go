@@ -58,6 +58,10 @@ const (
 	KindSession Kind = iota + 1
 	// KindBearer is a JWT of a provider in Authorization: Bearer.
 	KindBearer
+	// KindAPIToken is a token of ours that stands for a user: tg_….
+	KindAPIToken
+	// KindAdminToken is a token of ours that opens the admin listener and stands for no user: tga_….
+	KindAdminToken
 )
 
 // String is the kind's word in logs and in explain.
@@ -67,6 +71,10 @@ func (k Kind) String() string {
 		return "session"
 	case KindBearer:
 		return "bearer"
+	case KindAPIToken:
+		return "token"
+	case KindAdminToken:
+		return "admin_token"
 	default:
 		return "none"
 	}
@@ -91,14 +99,24 @@ type Identity struct {
 	// Session and SessionTenant (the picker's choice) are set for KindSession.
 	Session       catalog.SessionID
 	SessionTenant catalog.TenantID
+	// Token is set for KindAPIToken and KindAdminToken; TokenTenant is the one tenant that an API token opens, "" for
+	// every one of the user's.
+	Token       catalog.APITokenID
+	TokenTenant catalog.TenantID
 	// ClaimTenant is the tenant claim of a bearer token, "" without one.
 	ClaimTenant string
 	Provider    string
 	Subject     string // sub, without subject_prefix
-	// Expires is when the session ends at the latest, or the token's exp. Not zero.
+	// Expires is when the session ends at the latest, or the token. Zero for an API token that does not end by itself.
 	Expires time.Time
-	// IssuedAt is the sign-in, or the token's iat (zero without one).
+	// IssuedAt is the sign-in, or the token's iat (zero without one), or when an API token was created.
 	IssuedAt time.Time
+}
+
+// Reaches reports whether the credential may open, or show, that tenant as far as it is bound to one: whether the user
+// may enter it is another question.
+func (id *Identity) Reaches(tenant catalog.TenantID) bool {
+	return id.TokenTenant == "" || id.TokenTenant == tenant
 }
 
 // Codes that handlers pass to Deps.Refuse: rows of the router's denial table.
@@ -185,10 +203,13 @@ type Auth struct {
 	tokens   *cache.Cache[tokenKey, *tokenFacts]
 	domains  *cache.Cache[string, bool]
 	uses     *lru.Cache[sessionKey, *lastUse]
-	flows    *lru.Cache[flowID, time.Time] // flows that were used up
-	touches  chan touch
-	cleaned  cleanup
-	reached  atomic.Int64 // when the host database last answered a ping, in nanoseconds since 1970
+
+	apiTokens    *cache.Cache[apiKey, *apiTokenFacts]
+	apiTokenUses *lru.Cache[apiKey, *lastUse]
+	flows        *lru.Cache[flowID, time.Time] // flows that were used up
+	touches      chan touch
+	cleaned      cleanup
+	reached      atomic.Int64 // when the host database last answered a ping, in nanoseconds since 1970
 }
 
 // New checks the configuration, loads or makes the sealed keys and returns an Auth that the caller closes. No provider
@@ -276,11 +297,15 @@ func (a *Auth) openCaches(deps Deps) error {
 	facts := cache.Config{Entries: entries, TTL: ttl, NegativeTTL: ttl, Clock: a.clock}
 	a.sessions = cache.New[sessionKey, *sessionFacts](facts)
 	a.subjects = cache.New[string, subjectFacts](facts)
+	a.apiTokens = cache.New[apiKey, *apiTokenFacts](facts)
 	a.domains = cache.New[string, bool](cache.Config{Entries: 1024, TTL: ttl, NegativeTTL: ttl, Clock: a.clock})
 	a.tokens = cache.New[tokenKey, *tokenFacts](cache.Config{Entries: entries, TTL: rememberTokens, Clock: a.clock})
 	var err error
 	if a.uses, err = lru.New[sessionKey, *lastUse](entries); err != nil {
 		return fmt.Errorf("session cache: %w", err)
+	}
+	if a.apiTokenUses, err = lru.New[apiKey, *lastUse](entries); err != nil {
+		return fmt.Errorf("token cache: %w", err)
 	}
 	if deps.Before != nil {
 		a.flows = deps.Before.flows
@@ -318,6 +343,7 @@ func (a *Auth) Close() error {
 	}
 	a.sessions.Close()
 	a.subjects.Close()
+	a.apiTokens.Close()
 	a.domains.Close()
 	a.tokens.Close()
 	return nil

@@ -8,12 +8,15 @@ import (
 // Authenticate says who presents these credentials (contract, section 6, Credentials). An Authorization header that is
 // ours to judge counts alone; otherwise the session cookie does. Errors: see the variables of this package.
 //
-// For a session that was seen in the last seconds it reads nothing and allocates nothing.
+// For a session or an API token that was seen in the last seconds it reads nothing and allocates nothing.
 func (a *Auth) Authenticate(ctx context.Context, c Credentials) (Identity, error) {
 	token, ours, single := a.bearerToken(c.Authorization)
 	if ours {
 		if !single {
 			return Identity{}, ErrInvalidToken
+		}
+		if ownToken(token) {
+			return a.authenticateAPIToken(ctx, token)
 		}
 		return a.authenticateBearer(ctx, token)
 	}
@@ -45,7 +48,9 @@ func OwnToken(v string) bool {
 	return ok && ownToken(t)
 }
 
-func ownToken(t string) bool { return strings.HasPrefix(t, "tg_") || strings.HasPrefix(t, "tga_") }
+func ownToken(t string) bool {
+	return strings.HasPrefix(t, userTokenPrefix) || strings.HasPrefix(t, adminTokenPrefix)
+}
 
 // cutBearer takes the scheme off (RFC 9110 11.4, case-insensitive). White space is read as leniently as an app might
 // read it; what follows is judged strictly.

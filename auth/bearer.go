@@ -62,8 +62,7 @@ func writeText(h hash.Hash, texts ...string) {
 	}
 }
 
-// authenticateBearer judges a bearer token. Tokens of ours (tg_, tga_) and everything else that is no JWT of a
-// provider with audiences fail to parse as one.
+// authenticateBearer judges a bearer token of a provider; everything that is no JWT fails to parse as one.
 func (a *Auth) authenticateBearer(ctx context.Context, token string) (Identity, error) {
 	if len(token) == 0 || len(token) > maxBearer || len(a.bearers) == 0 {
 		return Identity{}, ErrInvalidToken

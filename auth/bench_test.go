@@ -63,6 +63,35 @@ func BenchmarkCookieInParallel(b *testing.B) {
 	})
 }
 
+func BenchmarkAPITokenWarm(b *testing.B) {
+	g := newRig(b)
+	_, token := g.mint(TokenSpec{User: g.addUser("main|alice", "")})
+	c := Credentials{Authorization: []string{"Bearer " + token}, Host: "app.example.com"}
+	a := warm(b, g, c)
+	ctx := context.Background()
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := a.Authenticate(ctx, c); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkAPITokenCold(b *testing.B) {
+	g := newRig(b)
+	_, token := g.mint(TokenSpec{User: g.addUser("main|alice", "")})
+	c := Credentials{Authorization: []string{"Bearer " + token}, Host: "app.example.com"}
+	a := warm(b, g, c)
+	ctx := context.Background()
+	b.ReportAllocs()
+	for b.Loop() {
+		a.apiTokens.Purge()
+		if _, err := a.Authenticate(ctx, c); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
 func BenchmarkBearerRemembered(b *testing.B) {
 	g := newRig(b)
 	g.op.keys = []signingKey{newKey(b, "k", algES256)}

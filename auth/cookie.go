@@ -51,7 +51,7 @@ type sessionToken [tokenBytes]byte
 func (t *sessionToken) key() sessionKey { return sessionKey(t[:sessionIDBytes]) }
 
 // encode is the cookie's value. It is no String method: a token must not print itself.
-func (t sessionToken) encode() string { return base64.RawURLEncoding.EncodeToString(t[:]) }
+func (t sessionToken) encode() string { return encodeSextets(t[:]) }
 
 func newSessionToken() sessionToken {
 	var t sessionToken
@@ -65,18 +65,25 @@ func parseToken(value string) (t sessionToken, ok bool) {
 	if len(value) != tokenChars {
 		return t, false
 	}
-	var all byte
-	for i := range tokenChars / 4 {
-		group := value[4*i : 4*i+4]
-		a, b, c, d := sextets[group[0]], sextets[group[1]], sextets[group[2]], sextets[group[3]]
-		all |= a | b | c | d
-		t[3*i], t[3*i+1], t[3*i+2] = a<<2|b>>4, b<<4|c>>2, c<<6|d
-	}
-	if all&noSextet != 0 {
+	if !decodeSextets(t[:], value) {
 		return sessionToken{}, false
 	}
 	return t, true
 }
+
+// decodeSextets decodes text of a length divisible by four, without spare bits, into as many bytes as that makes.
+func decodeSextets(into []byte, text string) bool {
+	var all byte
+	for len(text) >= 4 && len(into) >= 3 {
+		a, b, c, d := sextets[text[0]], sextets[text[1]], sextets[text[2]], sextets[text[3]]
+		all |= a | b | c | d
+		into[0], into[1], into[2] = a<<2|b>>4, b<<4|c>>2, c<<6|d
+		text, into = text[4:], into[3:]
+	}
+	return all&noSextet == 0
+}
+
+func encodeSextets(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }
 
 // noSextet marks what is no character of base64url; no value of one has this bit.
 const noSextet = 0x80

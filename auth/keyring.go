@@ -18,6 +18,7 @@ import (
 // Purposes of sys_keys rows.
 const (
 	purposeSessionMAC = "session_mac"
+	purposeTokenMAC   = "api_token_mac"
 	purposeAssertion  = "assertion"
 )
 
@@ -25,20 +26,21 @@ const macKeyBytes = 32
 
 // keyring holds the keys that are made once, kept in the host database and sealed under the master secrets. Immutable.
 type keyring struct {
-	macs   [][]byte // of session tokens; the first signs, all verify
-	signer *ecdsa.PrivateKey
-	kid    string
-	jwks   []byte // the public keys, as served
+	macs      [][]byte // of session tokens; the first signs, all verify
+	tokenMACs [][]byte // of API tokens, likewise
+	signer    *ecdsa.PrivateKey
+	kid       string
+	jwks      []byte // the public keys, as served
 }
 
 // loadKeyring reads the keys and makes those that are missing; of many replicas at once one makes them. A key that
 // is in force and cannot be opened is an error: nothing would verify, and a new one would end every session.
 func loadKeyring(ctx context.Context, host *catalog.HostDatabase, secrets seal.Keyset) (*keyring, error) {
-	macs, err := loadKeys(ctx, host, secrets, purposeSessionMAC, func() ([]byte, error) {
-		b := make([]byte, macKeyBytes)
-		_, err := rand.Read(b)
-		return b, err
-	})
+	macs, err := loadMACKeys(ctx, host, secrets, purposeSessionMAC)
+	if err != nil {
+		return nil, err
+	}
+	tokenMACs, err := loadMACKeys(ctx, host, secrets, purposeTokenMAC)
 	if err != nil {
 		return nil, err
 	}
@@ -52,14 +54,28 @@ func loadKeyring(ctx context.Context, host *catalog.HostDatabase, secrets seal.K
 	if err != nil {
 		return nil, err
 	}
-	ring := &keyring{}
-	for _, k := range macs {
-		if len(k.plain) != macKeyBytes {
-			return nil, fmt.Errorf("key %s (%s) has %d bytes instead of %d", k.id, purposeSessionMAC, len(k.plain), macKeyBytes)
-		}
-		ring.macs = append(ring.macs, k.plain)
-	}
+	ring := &keyring{macs: macs, tokenMACs: tokenMACs}
 	return ring, ring.setSigners(signers)
+}
+
+// loadMACKeys are the keys of one purpose that MACs are made with; the first signs, all verify.
+func loadMACKeys(ctx context.Context, host *catalog.HostDatabase, secrets seal.Keyset, purpose string) ([][]byte, error) {
+	keys, err := loadKeys(ctx, host, secrets, purpose, func() ([]byte, error) {
+		b := make([]byte, macKeyBytes)
+		_, err := rand.Read(b)
+		return b, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	macs := make([][]byte, 0, len(keys))
+	for _, k := range keys {
+		if len(k.plain) != macKeyBytes {
+			return nil, fmt.Errorf("key %s (%s) has %d bytes instead of %d", k.id, purpose, len(k.plain), macKeyBytes)
+		}
+		macs = append(macs, k.plain)
+	}
+	return macs, nil
 }
 
 // opened is a key as it is used.

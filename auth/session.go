@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	lru "github.com/hashicorp/golang-lru/v2"
+
 	"github.com/tenantgate/tenantgate/cache"
 	"github.com/tenantgate/tenantgate/catalog"
 )
@@ -127,19 +129,19 @@ func (a *Auth) readSession(ctx context.Context, key sessionKey) (*sessionFacts, 
 	if end := f.created.Add(a.absolute); end.Before(f.expires) {
 		f.expires = end // absolute_timeout became shorter since the sign-in
 	}
-	f.use = a.useOf(key)
+	f.use = useOf(a.uses, key)
 	seen := min(f.lastSeen.UnixNano(), f.began.UnixNano()) // a clock that is ahead elsewhere keeps nothing alive here
 	raise(&f.use.at, seen)
 	raise(&f.use.written, seen)
 	return f, true, nil
 }
 
-func (a *Auth) useOf(key sessionKey) *lastUse {
-	if u, ok := a.uses.Get(key); ok {
+func useOf[K comparable](uses *lru.Cache[K, *lastUse], key K) *lastUse {
+	if u, ok := uses.Get(key); ok {
 		return u
 	}
 	u := &lastUse{}
-	if old, ok, _ := a.uses.PeekOrAdd(key, u); ok {
+	if old, ok, _ := uses.PeekOrAdd(key, u); ok {
 		return old
 	}
 	return u
@@ -191,8 +193,13 @@ func (a *Auth) used(key sessionKey, u *lastUse, now time.Time) {
 	}
 }
 
-// Use notes that a session is in use by other means than a request: bytes from the client on an open stream.
+// Use notes that a session or an API token is in use by other means than a request: bytes from the client on an open stream.
 func (a *Auth) Use(id Identity) {
+	if key, ok := keyOfAPIToken(id.Token); ok && id.Kind == KindAPIToken {
+		if u, ok := a.apiTokenUses.Get(key); ok {
+			a.usedAPIToken(key, u, a.clock())
+		}
+	}
 	if id.Kind != KindSession {
 		return
 	}
@@ -248,6 +255,7 @@ func unavailable(ctx context.Context, err error) error {
 // touch is a last use to be written.
 type touch struct {
 	key    sessionKey
+	token  bool // of an API token, not of a session
 	use    *lastUse
 	before int64 // what was written before
 	at     time.Time
@@ -297,16 +305,25 @@ func (a *Auth) write(t touch) {
 func (a *Auth) writeTouch(t touch) bool {
 	ctx, cancel := context.WithTimeout(context.Background(), touchTimeout)
 	defer cancel()
-	err := a.host.Sessions.Touch(ctx, sessionIDOf(t.key), catalog.Timestamp(t.at))
+	var err error
+	every := a.writeEvery
+	if t.token {
+		every = tokenUseEvery
+		err = a.host.APITokens.Touch(ctx, apiTokenIDOf(apiKey(t.key)), catalog.Timestamp(t.at))
+	} else {
+		err = a.host.Sessions.Touch(ctx, sessionIDOf(t.key), catalog.Timestamp(t.at))
+	}
 	switch {
 	case err == nil:
+	case errors.Is(err, catalog.ErrNotFound) && t.token:
+		a.apiTokens.Invalidate(apiKey(t.key))
 	case errors.Is(err, catalog.ErrNotFound):
 		a.sessions.Invalidate(t.key)
 	default:
 		// Not before a second from now, so that a database that is down is not asked by every request.
-		retry := t.at.Add(touchRetry - a.writeEvery).UnixNano()
+		retry := t.at.Add(touchRetry - every).UnixNano()
 		t.use.written.CompareAndSwap(t.at.UnixNano(), max(retry, t.before))
-		a.log.WarnContext(ctx, "last use of a session could not be written", "error", err)
+		a.log.WarnContext(ctx, "last use of a session or token could not be written", "error", err)
 		return false
 	}
 	return true

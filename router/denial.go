@@ -69,7 +69,7 @@ var refusals = map[Code]Refusal{
 	NoRoute:          {Status: http.StatusForbidden, Title: "No route", Detail: "No rule allows this address. The operator adds one under routes."},
 
 	Unauthenticated:     {Status: http.StatusUnauthorized, Title: "Sign in first", Detail: "This address is for people who are signed in."},
-	InvalidToken:        {Status: http.StatusUnauthorized, Title: "Invalid token", Detail: "The bearer token is not valid here. Get a new one from the identity provider."},
+	InvalidToken:        {Status: http.StatusUnauthorized, Title: "Invalid token", Detail: "The bearer token is not valid here. Get a new one from where this one came from."},
 	SessionExpired:      {Status: http.StatusUnauthorized, Title: "Your session has ended", Detail: "Sign in again to go on."},
 	ProviderUnavailable: {Status: http.StatusServiceUnavailable, Title: "Sign-in is unavailable", Detail: "The identity provider cannot be reached. Try again in a moment.", RetryAfter: 5 * time.Second},
 	CrossOrigin:         {Status: http.StatusForbidden, Title: "Sent from another site", Detail: "A page of another site sent this request with your session. Go to the application and repeat it there."},

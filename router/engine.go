@@ -274,6 +274,10 @@ func (e *Engine) resolve(ctx context.Context, v *Verdict, trace *Trace) (*Record
 	if err != nil {
 		return nil, denialOf(err)
 	}
+	if id := v.Identity.TokenTenant; id != "" {
+		// The token's own comes first: whatever else agrees with it, it is this tenant's record that is decided on.
+		names = append([]Named{{Source: SourceToken, Name: string(id), Kind: catalog.NamePlain}}, names...)
+	}
 	if len(names) > 0 {
 		return e.explicit(ctx, v, names, trace)
 	}
@@ -332,7 +336,7 @@ func (e *Engine) explicit(ctx context.Context, v *Verdict, names []Named, trace 
 			return nil, deny(TenantConflict)
 		}
 	}
-	rec, err := e.directory.byName(ctx, v.Identity.User, first)
+	rec, err := e.named(ctx, v.Identity.User, first)
 	if err != nil {
 		return nil, denialOf(err)
 	}
@@ -340,9 +344,17 @@ func (e *Engine) explicit(ctx context.Context, v *Verdict, names []Named, trace 
 	return rec, nil
 }
 
+// named is what is known of the user in the tenant of that name. What a token names is an id and nothing else.
+func (e *Engine) named(ctx context.Context, user catalog.UserID, n Named) (*Record, error) {
+	if n.Source == SourceToken {
+		return e.directory.byTenant(ctx, user, catalog.TenantID(n.Name))
+	}
+	return e.directory.byName(ctx, user, n)
+}
+
 // known is the tenant that a name means to the user, "" where that is no tenant of theirs.
 func (e *Engine) known(ctx context.Context, user catalog.UserID, n Named) (catalog.TenantID, error) {
-	rec, err := e.directory.byName(ctx, user, n)
+	rec, err := e.named(ctx, user, n)
 	if err != nil || rec.member == noMembership {
 		return "", err
 	}

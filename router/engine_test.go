@@ -95,6 +95,7 @@ func TestWhichTenantARequestNames(t *testing.T) { // TEN-1, TEN-2, ENUM-1
 		header     []string
 		claim      string
 		session    catalog.TenantID
+		token      catalog.TenantID
 	}
 	for _, c := range []struct {
 		name   string
@@ -127,6 +128,20 @@ func TestWhichTenantARequestNames(t *testing.T) { // TEN-1, TEN-2, ENUM-1
 		{"no such user", ask{user: "zoe"}, "", UnknownUser},
 		{"host and path agree by id and slug", ask{user: "ada", host: "glx.app.example.com", path: "/t/globex/"}, "globex", ""},
 		{"host and path disagree", ask{user: "ada", host: "acme.app.example.com", path: "/t/globex/"}, "", TenantConflict},
+		{"token's own tenant", ask{user: "ada", token: "globex"}, "globex", ""},
+		{"token and host agree by id and slug", ask{user: "ada", token: "globex", host: "glx.app.example.com"}, "globex", ""},
+		{"token and path agree", ask{user: "ada", token: "acme", path: "/t/acme/"}, "acme", ""},
+		{"token and domain agree", ask{user: "ada", token: "globex", host: "portal.globex.test"}, "globex", ""},
+		{"token and host disagree", ask{user: "ada", token: "globex", host: "acme.app.example.com"}, "", TenantConflict},
+		{"token and header disagree", ask{user: "ada", token: "globex", header: []string{"acme"}}, "", TenantConflict},
+		{"token and domain disagree", ask{user: "ada", token: "acme", host: "portal.globex.test"}, "", TenantConflict},
+		{"token and an unknown name disagree alike", ask{user: "ada", token: "acme", path: "/t/nothing/"}, "", TenantConflict},
+		{"token and a foreign name disagree alike", ask{user: "bob", token: "acme", path: "/t/globex/"}, "", TenantConflict},
+		{"a token's tenant is no slug", ask{user: "ada", token: "glx"}, "", NoAccess},
+		{"a token's tenant is no slug, whatever the path says", ask{user: "ada", token: "glx", path: "/t/glx/"}, "", TenantConflict},
+		{"token of a tenant that is not mine any more", ask{user: "bob", token: "globex"}, "", NoAccess},
+		{"token of a tenant that is not mine any more, named too", ask{user: "bob", token: "globex", path: "/t/globex/"}, "", NoAccess},
+		{"token beats the only membership", ask{user: "bob", token: "umbrella"}, "", NoAccess},
 		{"header and claim disagree", ask{user: "ada", header: []string{"acme"}, claim: "globex"}, "", TenantConflict},
 		{"unknown and known disagree", ask{user: "ada", host: "acme.app.example.com", path: "/t/nothing/"}, "", TenantConflict},
 		{"known foreign and unknown disagree alike", ask{user: "bob", host: "globex.app.example.com", path: "/t/nothing/"}, "", TenantConflict},
@@ -144,7 +159,7 @@ func TestWhichTenantARequestNames(t *testing.T) { // TEN-1, TEN-2, ENUM-1
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			e := testEngine(t, host, everySource)
-			e.auth = person{User: c.ask.user, Kind: auth.KindBearer, ClaimTenant: c.ask.claim, SessionTenant: c.ask.session}
+			e.auth = person{User: c.ask.user, Kind: auth.KindBearer, ClaimTenant: c.ask.claim, SessionTenant: c.ask.session, TokenTenant: c.ask.token}
 			f := Facts{Method: "GET", Host: c.ask.host, Path: c.ask.path, TenantHeader: c.ask.header}
 			if f.Host == "" {
 				f.Host = "app.example.com"

@@ -168,7 +168,7 @@ func (g *Gate) whoami(w http.ResponseWriter, _ *http.Request, x *exchange) {
 		a.CurrentTenant = &x.verdict.Grant.Tenant.ID
 	}
 	for _, rec := range records {
-		if rec.member == activeMembership {
+		if rec.member == activeMembership && x.verdict.Identity.Reaches(rec.tenant.ID) {
 			a.Tenants = append(a.Tenants, g.describe(rec))
 		}
 	}
@@ -223,7 +223,7 @@ func (g *Gate) tenants(w http.ResponseWriter, r *http.Request, x *exchange) {
 func (g *Gate) pickerPage(x *exchange, records []*Record, to string) page.Data {
 	d := page.Data{Heading: "Choose a workspace", Who: x.verdict.User.Email}
 	for _, rec := range records {
-		if rec.member != activeMembership {
+		if rec.member != activeMembership || !x.verdict.Identity.Reaches(rec.tenant.ID) {
 			continue
 		}
 		t := g.describe(rec)

@@ -10,8 +10,9 @@ import (
 // Source is a part of a request that can name a tenant.
 type Source string
 
-// The sources, in the order of tenants.resolve's default.
+// The sources, in the order of tenants.resolve's default, and an API token's own tenant, which always counts.
 const (
+	SourceToken   Source = "token"
 	SourceHost    Source = "host"
 	SourcePath    Source = "path"
 	SourceHeader  Source = "header"
@@ -123,9 +124,10 @@ func (r *resolver) fromHeader(values []string, into []Named) []Named {
 	return into
 }
 
-// same reports whether two names are one name without asking the database.
+// same reports whether two names are one name without asking the database. A token's is an id, which a name that reads
+// alike need not mean.
 func (n Named) same(o Named) bool {
-	return n.Name == o.Name && n.Kind == o.Kind
+	return n.Name == o.Name && n.Kind == o.Kind && (n.Source == SourceToken) == (o.Source == SourceToken)
 }
 
 // folds reports whether two names that fit no tenant could be the same name: as slugs they are.

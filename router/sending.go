@@ -52,10 +52,13 @@ func (g *Gate) appHeaders(from http.Header, x *exchange) http.Header {
 func (g *Gate) stripOnly(h http.Header, x *exchange) {
 	g.headers.stripRequest(h, g.overridesPass)
 	g.auth.StripCookies(h)
-	if slices.ContainsFunc(h["Authorization"], auth.OwnToken) {
-		delete(h, "Authorization") // on public routes too, where it was not looked at
+	id := x.verdict.Identity
+	consumed := id != nil && (id.Kind == auth.KindBearer || id.Kind == auth.KindAPIToken)
+	if consumed && g.authorizationPasses {
+		return
 	}
-	if id := x.verdict.Identity; id != nil && id.Kind == auth.KindBearer && !g.authorizationPasses {
+	// A token of ours goes on public routes too, where it was not looked at.
+	if consumed || slices.ContainsFunc(h["Authorization"], auth.OwnToken) {
 		delete(h, "Authorization")
 	}
 }
