@@ -162,8 +162,8 @@ type Deps struct {
 	Log *slog.Logger
 	// Redact is told every secret of the configuration that must not appear in a log. Nil: nobody is told.
 	Redact func(secret string)
-	// Before is the Auth that this one takes over from when a configuration is reloaded: its counts of sign-ups and its
-	// used-up sign-ins go on. Nil: none.
+	// Before is the Auth that this one takes over from when a configuration is reloaded: its used-up sign-ins go on. Nil:
+	// none.
 	Before *Auth
 	// Transport replaces the network for requests to providers (tests). Nil: our own, with ca_file.
 	Transport http.RoundTripper
@@ -192,7 +192,7 @@ type Auth struct {
 	bearerID   [32]byte    // identity of the bearer configuration (CACHE-2)
 	claim      string
 	signUp     string
-	limit      *signUpLimit
+	limit      int // sign_up_limit
 	idle       time.Duration
 	absolute   time.Duration
 	writeEvery time.Duration
@@ -278,10 +278,7 @@ func assemble(cfg Config, deps Deps) (*Auth, error) {
 		return nil, err
 	}
 	a.bearerID = bearerIdentity(a.bearers, a.claim)
-	a.limit = newSignUpLimit(cfg.signUpLimit(), a.clock)
-	if deps.Before != nil && deps.Before.limit.limit == a.limit.limit {
-		a.limit = deps.Before.limit
-	}
+	a.limit = cfg.signUpLimit()
 	return a, nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -172,6 +173,59 @@ func TestSignUpsAreLimitedByClientAddress(t *testing.T) {
 	g.clock.advance(time.Hour)
 	if code := sign(5); code != 302 {
 		t.Fatalf("after an hour: %d", code)
+	}
+}
+
+func TestSignUpLimitHoldsOverAllReplicasTogether(t *testing.T) {
+	onBothEngines(t, func(t *testing.T, engine rigOption) {
+		g := newRig(t, signingUp, engine)
+		replicas := []*Auth{g.auth, g.replica(), g.replica()}
+		var group sync.WaitGroup
+		codes := make([]int, 9)
+		for i := range codes {
+			b := g.browser()
+			b.auth = replicas[i%len(replicas)]
+			authorize := b.away("")
+			group.Go(func() {
+				codes[i] = b.back(g.op, "main", authorize, fmt.Sprint("s", i), verifiedMail(fmt.Sprintf("u%d@example.com", i))).Code
+			})
+		}
+		group.Wait()
+		count := map[int]int{}
+		for _, code := range codes {
+			count[code]++
+		}
+		if count[http.StatusFound] != 3 || count[http.StatusTooManyRequests] != 6 || len(g.audits("user.created")) != 3 {
+			t.Fatalf("%v, %d users made", codes, len(g.audits("user.created")))
+		}
+		again := g.replica() // after a restart
+		b := g.browser()
+		b.auth = again
+		if w := b.signIn("late", verifiedMail("late@example.com")); w.Code != http.StatusTooManyRequests {
+			t.Errorf("after a restart: %d", w.Code)
+		}
+		g.ip = "192.0.2.9"
+		if w := b.signIn("late", verifiedMail("late@example.com")); w.Code != http.StatusFound {
+			t.Errorf("from elsewhere: %d", w.Code)
+		}
+	})
+}
+
+func TestSignUpThatFailsIsNotCounted(t *testing.T) {
+	g := newRig(t, signingUp)
+	for i := range 3 { // refused for what comes after the user is made: the provider has ended the session
+		sub := fmt.Sprint("ended-", i)
+		if w := g.backchannel(g.logoutToken(map[string]any{"sub": sub, "sid": nil})); w.Code != http.StatusOK {
+			t.Fatal(w.Code)
+		}
+		if w := g.browser().signIn(sub, verifiedMail(sub+"@example.com")); w.Code != http.StatusBadRequest {
+			t.Fatal(w.Code)
+		}
+	}
+	for i := range 3 {
+		if w := g.browser().signIn(fmt.Sprint("s", i), verifiedMail(fmt.Sprintf("u%d@example.com", i))); w.Code != http.StatusFound {
+			t.Fatalf("%d: %d", i, w.Code)
+		}
 	}
 }
 

@@ -18,7 +18,7 @@ import (
 // signInTimeout bounds the one transaction of a sign-in.
 const signInTimeout = 5 * time.Second
 
-// errSignUpLimit: too many new users from one client IP.
+// errSignUpLimit: too many new users from one client IP, on all replicas together.
 var errSignUpLimit = errors.New("too many sign-ups from this address; try again later")
 
 // arrival is a person at the door, with all that the transaction needs.
@@ -28,8 +28,7 @@ type arrival struct {
 	oauthID  string
 	address  string // verified, "" if none is
 	ip       string
-	give     func() // takes a counted sign-up back
-	take     func() (func(), bool)
+	network  string // what counts as one client for sign_up_limit
 	how      string // known, linked, created: for the audit
 }
 
@@ -55,11 +54,10 @@ func (a *Auth) signInPerson(w http.ResponseWriter, r *http.Request, p *provider,
 		return err
 	}
 	ip := a.clientIP(r)
-	at := &arrival{provider: p, who: who, oauthID: oauthID, address: address}
+	at := &arrival{provider: p, who: who, oauthID: oauthID, address: address, network: network(ip)}
 	if ip.IsValid() {
 		at.ip = ip.String()
 	}
-	at.take = func() (func(), bool) { return a.limit.take(ip) }
 	secretToken, expires, err := a.record(ctx, at, old)
 	if err != nil {
 		return err
@@ -111,7 +109,7 @@ func (a *Auth) record(ctx context.Context, at *arrival, old []*sessionFacts) (t 
 		t = newSessionToken()
 		now := a.clock()
 		err = a.host.InTx(ctx, func(tx *catalog.Tx) error {
-			at.give, at.how = nil, ""
+			at.how = ""
 			user, err := a.admit(ctx, tx, at)
 			if err != nil {
 				return err
@@ -121,9 +119,6 @@ func (a *Auth) record(ctx context.Context, at *arrival, old []*sessionFacts) (t 
 			}
 			return a.writeSession(ctx, tx, at, user, &t, now, old)
 		})
-		if err != nil && at.give != nil {
-			at.give()
-		}
 		if !errors.Is(err, catalog.ErrConflict) {
 			break
 		}
@@ -256,14 +251,18 @@ func (a *Auth) link(ctx context.Context, tx *catalog.Tx, at *arrival) (*catalog.
 	return linked, nil
 }
 
-// create makes a user of a verified address, at most sign_up_limit an hour and client IP.
+// create makes a user of a verified address, at most sign_up_limit an hour and client IP. They are counted in the
+// transaction that makes the user, so that all replicas together keep the limit, and one that fails counts nothing.
 func (a *Auth) create(ctx context.Context, tx *catalog.Tx, at *arrival) (*catalog.GlobalUser, error) {
-	give, ok := at.take()
+	user := &catalog.GlobalUser{ID: catalog.UserID(catalog.GenID()), Email: new(at.address), OAuthID: new(at.oauthID)}
+	now := a.clock()
+	ok, err := tx.CountSignUp(ctx, user.ID, at.network, a.limit, now.Add(-signUpWindow), now)
+	if err != nil {
+		return nil, err
+	}
 	if !ok {
 		return nil, errSignUpLimit
 	}
-	at.give = give
-	user := &catalog.GlobalUser{ID: catalog.UserID(catalog.GenID()), Email: new(at.address), OAuthID: new(at.oauthID)}
 	ctx = catalog.WithActor(ctx, catalog.Actor{ID: string(user.ID), IP: at.ip})
 	if err := tx.GlobalUsers.Insert(ctx, user); err != nil {
 		return nil, err
