@@ -1,15 +1,19 @@
-// Package cache is a bounded, sharded, in-memory cache with shared loads. It knows no domain type and no database.
+// Package cache is a bounded, sharded, in-memory cache with shared loads, coherent with a source that announces its
+// changes. It knows no domain type and no database.
 //
 // Purpose: decide from memory without ever deciding from something older than the owner allows. An entry's age
 // counts from the moment its load began, so that a slow load cannot make old facts look new, and a load that began
-// before an Invalidate or Purge never fills the cache after it.
+// before an invalidation never fills the cache after it: by key (Invalidate, Purge) or, through a Coherence, by any of
+// the things that an answer depends on.
 //
 // Concurrency: every method is safe for concurrent use. Loads of one key are shared; each runs in a goroutine that
 // the cache owns, detached from the caller that happened to come first, and Close waits for all of them. Values are
 // handed to many callers at once and must be immutable.
 //
 // Failure mode: errors are never kept. A load that panics, exits its goroutine or overruns its time gives every waiter
-// an error; nobody hangs and nothing is kept. A clock that steps makes entries older, never younger.
+// an error; nobody hangs and nothing is kept. A clock that steps makes entries older, never younger. When nobody has
+// looked at the source for a heartbeat, every Get reads; when that cannot be done, memory answers for CoherenceConfig's
+// MaxStale and no longer.
 package cache
 
 import (
@@ -71,7 +75,10 @@ type Cache[K comparable, V any] struct {
 	ttl, negativeTTL time.Duration
 	loadTimeout      time.Duration
 	clock            func() time.Time
-	made             time.Time // by clock; what moment counts from
+	made             time.Time  // by clock; what moment counts from
+	coherence        *Coherence // nil: entries end by their age alone
+	on               []uint32   // places of what every answer depends on
+	tags             func(tags []Tag, key K, value V, found bool) []Tag
 	seed             maphash.Seed
 	mask             uint64
 	shards           []shard[K, V]
@@ -84,13 +91,21 @@ type Cache[K comparable, V any] struct {
 	loads  sync.WaitGroup
 }
 
-// New makes a cache. The caller owns it and calls Close.
+// New makes a cache whose entries end by their age alone. The caller owns it and calls Close.
 func New[K comparable, V any](cfg Config) *Cache[K, V] {
+	return NewCoherent(cfg, Depends[K, V]{})
+}
+
+// NewCoherent makes a cache whose entries also end when something that they depend on is invalidated, and which answers
+// from memory only while d.Coherence is current, whose clock it goes by. The caller owns it and calls Close.
+func NewCoherent[K comparable, V any](cfg Config, d Depends[K, V]) *Cache[K, V] {
 	c := &Cache[K, V]{
 		ttl:         max(cfg.TTL, 0),
 		negativeTTL: max(cfg.NegativeTTL, 0),
 		loadTimeout: cfg.LoadTimeout,
 		clock:       cfg.Clock,
+		coherence:   d.Coherence,
+		tags:        d.Tags,
 		seed:        maphash.MakeSeed(),
 	}
 	c.negativeTTL = min(c.negativeTTL, c.ttl)
@@ -101,6 +116,10 @@ func New[K comparable, V any](cfg Config) *Cache[K, V] {
 		c.clock = time.Now
 	}
 	c.made = c.clock()
+	if d.Coherence != nil {
+		c.clock, c.made = d.Coherence.clock, d.Coherence.made
+		c.on = d.Coherence.places(nil, d.On)
+	}
 	loads := cfg.Loads
 	if loads <= 0 {
 		loads = DefaultLoads
@@ -144,33 +163,127 @@ func (c *Cache[K, V]) now() moment {
 }
 
 // Lookup answers from memory alone: ok false means that nothing usable is kept, found false that the key is known not
-// to exist. It counts as a use of the entry.
+// to exist. It counts as a use of the entry. It allocates nothing.
 func (c *Cache[K, V]) Lookup(key K) (value V, found, ok bool) {
-	now := c.now()
-	s := c.shard(key)
-	s.mu.Lock()
-	value, found, ok = s.lookup(key, now)
-	s.mu.Unlock()
-	return value, found, ok
+	v := c.view()
+	return c.usable(c.kept(key, true), v)
 }
 
 // Peek is Lookup that leaves the order of eviction alone.
 func (c *Cache[K, V]) Peek(key K) (value V, found, ok bool) {
-	now := c.now()
+	v := c.view()
+	return c.usable(c.kept(key, false), v)
+}
+
+// Recall is Lookup through a View, for those who read the clock anyway once they have everything: it does not, and its
+// answer may be used only if v.Holds says so afterwards. Through the zero View it answers nothing. A cache without a
+// Coherence has no Views.
+func (c *Cache[K, V]) Recall(v View, key K) (value V, found, ok bool) {
+	if v.look == nil {
+		return value, false, false
+	}
+	e := c.kept(key, true)
+	// v holds no longer than until then.
+	if e == nil || !e.began.within(e.life, v.look.after(v.of.heartbeat)) {
+		return value, false, false
+	}
+	return e.value, e.found, true
+}
+
+func (c *Cache[K, V]) view() View {
+	if c.coherence == nil {
+		return View{}
+	}
+	return c.coherence.View()
+}
+
+// kept returns what memory has of key and nothing has invalidated, whatever its age.
+func (c *Cache[K, V]) kept(key K, use bool) *entry[V] {
 	s := c.shard(key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.peek(key, now)
+	return c.keptLocked(s, key, use)
+}
+
+func (c *Cache[K, V]) keptLocked(s *shard[K, V], key K, use bool) *entry[V] {
+	var e *entry[V]
+	if use {
+		e = s.get(key)
+	} else {
+		e = s.peek(key)
+	}
+	if e == nil || c.coherence == nil {
+		return e
+	}
+	last := c.coherence.last.Load()
+	if last == e.seen {
+		return e
+	}
+	if !c.intact(e.number, e.places) {
+		s.remove(key)
+		return nil
+	}
+	e.seen = last
+	return e
+}
+
+// intact reports whether nothing that an answer depends on was invalidated since number.
+func (c *Cache[K, V]) intact(number uint64, places []uint32) bool {
+	return c.coherence == nil || c.coherence.intact(number, c.on) && c.coherence.intact(number, places)
+}
+
+// usable is what an entry, read from memory after v was taken, answers now. The clock is read last: a process that stood
+// still in between must not take for current what was current before.
+func (c *Cache[K, V]) usable(e *entry[V], v View) (value V, found, ok bool) {
+	if e == nil {
+		return value, false, false
+	}
+	now := c.now()
+	if c.coherence != nil && !v.holds(now) || !e.began.within(e.life, now) {
+		return value, false, false
+	}
+	return e.value, e.found, true
 }
 
 // Put keeps value as if a load that begins now had found it, and takes the place of a load under way, whose answer
 // will not be kept. The caller vouches that value is true at the moment of the call.
 func (c *Cache[K, V]) Put(key K, value V) {
 	s := c.shard(key)
+	number := c.number()
+	e := &entry[V]{
+		value: value, found: true, began: c.now(), life: c.lifeOf(true),
+		number: number, seen: number, places: c.placesOf(key, value, true),
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.started++
+	e.ordinal = s.started
 	delete(s.flights, key)
-	s.fill(key, value, c.now(), c.ttl)
+	s.fill(key, e)
+}
+
+// number is the last invalidation's.
+func (c *Cache[K, V]) number() uint64 {
+	if c.coherence == nil {
+		return 0
+	}
+	return c.coherence.last.Load()
+}
+
+func (c *Cache[K, V]) lifeOf(found bool) time.Duration {
+	if found {
+		return jitter(c.ttl)
+	}
+	return jitter(c.negativeTTL)
+}
+
+func (c *Cache[K, V]) placesOf(key K, value V, found bool) []uint32 {
+	if c.coherence == nil || c.tags == nil {
+		return nil
+	}
+	var few [16]Tag
+	tags := c.tags(few[:0], key, value, found)
+	return c.coherence.places(make([]uint32, 0, len(tags)), tags)
 }
 
 // Invalidate forgets key. A load of it that is under way serves those who already wait for it and is not kept; whoever

@@ -3,6 +3,7 @@ package cache
 import (
 	"context"
 	"math/rand/v2"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -16,7 +17,7 @@ type benchKey struct{ user, tenant string }
 type benchValue [8]int64
 
 const (
-	benchKeys    = 50_000 // all of them fit: what is measured is the warm path
+	benchKeys    = 10_000 // all of them fit: what is measured is the warm path
 	benchEntries = 100_000
 )
 
@@ -64,33 +65,98 @@ func (m *oneMutex) get(k benchKey) *benchValue {
 }
 
 func eachDistribution(b *testing.B, run func(b *testing.B, keys []benchKey, order []int)) {
-	for name, zipf := range map[string]bool{"zipf": true, "uniform": false} {
+	for _, zipf := range []bool{true, false} {
+		name := map[bool]string{true: "zipf", false: "uniform"}[zipf]
 		keys, order := benchData(zipf)
 		b.Run(name, func(b *testing.B) { run(b, keys, order) })
 	}
 }
 
+// benchCoherent is a cache as the proxy has it: each answer depends on a person, a place and a plan.
+func benchCoherent(entries int) (*Coherence, *Cache[benchKey, *benchValue]) {
+	co := NewCoherence(CoherenceConfig{Heartbeat: time.Hour, Entries: entries})
+	co.Looked(time.Now())
+	return co, NewCoherent(Config{Entries: entries, TTL: 24 * time.Hour}, Depends[benchKey, *benchValue]{
+		Coherence: co, On: []Tag{TagOf(1), TagOf(2)},
+		Tags: func(tags []Tag, k benchKey, _ *benchValue, _ bool) []Tag {
+			return append(tags, TagOf(k.user), TagOf(k.tenant), TagOf("plan"))
+		},
+	})
+}
+
 func BenchmarkGet(b *testing.B) {
 	eachDistribution(b, func(b *testing.B, keys []benchKey, order []int) {
-		c := New[benchKey, *benchValue](Config{Entries: benchEntries, TTL: time.Hour})
+		benchGet(b, keys, order, 0)
+	})
+}
+
+// BenchmarkRecall is what the warm path does: it reads the clock once for all that it asks of memory.
+func BenchmarkRecall(b *testing.B) {
+	eachDistribution(b, func(b *testing.B, keys []benchKey, order []int) {
+		co, c := benchCoherent(benchEntries)
 		defer c.Close()
-		load := func(context.Context) (*benchValue, bool, error) { return &benchValue{}, true, nil }
-		for _, i := range order {
-			if _, _, err := c.Get(b.Context(), keys[i], load); err != nil {
-				b.Fatal(err)
-			}
+		for _, k := range keys {
+			c.Put(k, &benchValue{})
 		}
-		ctx := b.Context()
 		b.ReportAllocs()
 		b.ResetTimer()
 		b.RunParallel(func(pb *testing.PB) {
 			for i := rand.IntN(len(order)); pb.Next(); i++ {
-				if _, found, err := c.Get(ctx, keys[order[i%len(order)]], load); !found || err != nil {
-					b.Error(found, err)
+				if _, found, _ := c.Recall(co.View(), keys[order[i%len(order)]]); !found {
+					b.Error("nothing")
 				}
 			}
 		})
 	})
+}
+
+// BenchmarkGetAmidChanges is BenchmarkGet with an invalidation of something else every thousand reads.
+func BenchmarkGetAmidChanges(b *testing.B) {
+	eachDistribution(b, func(b *testing.B, keys []benchKey, order []int) {
+		benchGet(b, keys, order, 1000)
+	})
+}
+
+func benchGet(b *testing.B, keys []benchKey, order []int, changeEvery int) {
+	co, c := benchCoherent(benchEntries)
+	defer c.Close()
+	load := func(context.Context) (*benchValue, bool, error) { return &benchValue{}, true, nil }
+	for _, i := range order {
+		if _, _, err := c.Get(b.Context(), keys[i], load); err != nil {
+			b.Fatal(err)
+		}
+	}
+	ctx := b.Context()
+	b.ReportAllocs()
+	b.ResetTimer()
+	b.RunParallel(func(pb *testing.PB) {
+		for i := rand.IntN(len(order)); pb.Next(); i++ {
+			if changeEvery > 0 && i%changeEvery == 0 {
+				co.Invalidate(Tag(i))
+			}
+			if _, found, err := c.Get(ctx, keys[order[i%len(order)]], load); !found || err != nil {
+				b.Error(found, err)
+			}
+		}
+	})
+}
+
+// BenchmarkInvalidate shows that the cost of an invalidation does not depend on the size of the cache.
+func BenchmarkInvalidate(b *testing.B) {
+	for _, entries := range []int{1000, 100_000} {
+		b.Run(strconv.Itoa(entries), func(b *testing.B) {
+			co, c := benchCoherent(entries)
+			defer c.Close()
+			for i := range entries {
+				c.Put(benchKey{strconv.Itoa(i), "tenant"}, &benchValue{})
+			}
+			b.ReportAllocs()
+			b.ResetTimer()
+			for i := 0; b.Loop(); i++ {
+				co.Invalidate(Tag(i), TagOf("tenant"))
+			}
+		})
+	}
 }
 
 func BenchmarkOneMutexAroundLRU(b *testing.B) {
@@ -146,13 +212,22 @@ func BenchmarkColdLoad(b *testing.B) {
 }
 
 func TestAWarmGetAllocatesNothing(t *testing.T) {
-	c := New[benchKey, *benchValue](Config{Entries: benchEntries, TTL: time.Hour, NegativeTTL: time.Hour})
+	co := NewCoherence(CoherenceConfig{Heartbeat: time.Hour})
+	co.Looked(time.Now())
+	c := NewCoherent(Config{Entries: benchEntries, TTL: time.Hour, NegativeTTL: time.Hour}, Depends[benchKey, *benchValue]{
+		Coherence: co,
+		Tags: func(tags []Tag, k benchKey, _ *benchValue, _ bool) []Tag {
+			return append(tags, TagOf(k.user), TagOf(k.tenant))
+		},
+	})
 	defer c.Close()
 	key, none := benchKey{"user", "tenant"}, benchKey{"user", "nowhere"}
 	c.Put(key, &benchValue{})
 	load := func(context.Context) (*benchValue, bool, error) { return nil, false, nil }
 	ctx := t.Context()
+	_, _, _ = c.Get(ctx, none, load)
 	allocs := testing.AllocsPerRun(1000, func() {
+		co.Invalidate(1)
 		_, _, _ = c.Get(ctx, key, load)
 		_, _, _ = c.Get(ctx, none, load)
 		_, _, _ = c.Lookup(key)

@@ -292,7 +292,7 @@ func TestShardsShareTheEntriesWithoutLosingOne(t *testing.T) {
 	got := 0
 	for i := range c.shards {
 		for n := range want {
-			c.shards[i].fill(fmt.Sprint(n), n, c.now(), time.Hour)
+			c.shards[i].fill(fmt.Sprint(n), &entry[int]{value: n, found: true, life: time.Hour})
 		}
 		got += c.shards[i].positive.Len()
 	}

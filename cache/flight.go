@@ -9,18 +9,28 @@ import (
 
 // flight is one load under way. Its result is written once, before done is closed.
 type flight[V any] struct {
-	began moment
-	ctx   context.Context // the load's own
-	done  chan struct{}
-	value V
-	found bool
-	err   error
+	began   moment
+	number  uint64 // of the last invalidation when it began
+	ordinal uint64 // among its shard's loads
+	ctx     context.Context
+	done    chan struct{}
+	value   V
+	found   bool
+	places  []uint32 // of what the answer depends on
+	err     error
 }
 
-// joinable reports whether a caller may share the flight's answer: it must not be older than an entry may be, and the
-// load must still have time.
+// joinable reports whether a caller may wait for the flight: it must not be older than an entry may be, and the load
+// must still have time.
 func (f *flight[V]) joinable(now moment, ttl time.Duration) bool {
 	return f.began.within(ttl, now) && f.ctx.Err() == nil
+}
+
+// asked is when a caller asked.
+type asked struct {
+	number  uint64 // of the last invalidation by then
+	started uint64 // the shard's loads by then
+	fresh   bool   // only a load that began later will do
 }
 
 // PanicError is what callers get when a load panicked. Its text shows the type of the panic's value, never the value,
@@ -32,9 +42,13 @@ type PanicError struct {
 
 func (e *PanicError) Error() string { return fmt.Sprintf("load panicked with a %T", e.Value) }
 
-// Get returns what is kept for key, else what load says, whose answer all who ask for the key meanwhile share. It
-// returns when ctx ends, which does not end the load. found false: there is no such thing. Errors are the load's own,
-// ctx's, ErrLoadTimeout, ErrLoadAborted, *PanicError or ErrClosed; none is kept.
+// Get returns what is kept for key, else what load says, whose answer all who ask for the key meanwhile share; one who
+// asks after an invalidation that concerns the answer asks again. It returns when ctx ends, which does not end the
+// load. found false: there is no such thing. Errors are the load's own, ctx's, ErrLoadTimeout, ErrLoadAborted,
+// *PanicError or ErrClosed; none is kept.
+//
+// With a Coherence that is not current it reads, shared only with those who asked before the load began, and takes at
+// most LoadTimeout to do so; where the source cannot be read it answers from memory, as CoherenceConfig.MaxStale allows.
 //
 // A warm Get allocates nothing, but a load that captures variables is allocated by its caller: a hot path calls Lookup
 // first or makes its load once.
@@ -42,43 +56,80 @@ func (c *Cache[K, V]) Get(ctx context.Context, key K, load func(context.Context)
 	if value, found, ok := c.Lookup(key); ok {
 		return value, found, nil
 	}
-	return c.loadShared(ctx, key, load)
+	if c.coherence == nil {
+		return c.loadShared(ctx, key, load, false)
+	}
+	return c.loadCoherent(ctx, key, load)
 }
 
-func (c *Cache[K, V]) loadShared(ctx context.Context, key K, load Load[V]) (V, bool, error) {
+func (c *Cache[K, V]) loadShared(ctx context.Context, key K, load Load[V], fresh bool) (V, bool, error) {
 	var none V
 	s := c.shard(key)
+	ask := asked{number: c.number(), fresh: fresh}
+	s.mu.Lock()
+	ask.started = s.started
+	s.mu.Unlock()
+	// At most twice: what is under way after a flight that this caller waited for began after it asked.
+	for {
+		e, f, err := c.board(ctx, s, key, load, ask)
+		switch {
+		case err != nil:
+			return none, false, err
+		case e != nil:
+			return e.value, e.found, nil
+		}
+		value, found, err := c.wait(ctx, f)
+		if ctx.Err() != nil || c.ctx.Err() != nil || c.answers(f, ask, err) {
+			return value, found, err
+		}
+	}
+}
+
+// answers reports whether the outcome of a flight is one for this caller: not of before a moment that it may rely on.
+func (c *Cache[K, V]) answers(f *flight[V], ask asked, err error) bool {
+	if ask.fresh {
+		return f.ordinal > ask.started
+	}
+	return err != nil || f.number >= ask.number || c.intact(f.number, f.places)
+}
+
+// board returns the flight to wait for, which it starts where there is none, or an entry that has come meanwhile.
+func (c *Cache[K, V]) board(ctx context.Context, s *shard[K, V], key K, load Load[V], ask asked) (*entry[V], *flight[V], error) {
 	s.mu.Lock()
 	f, joined := s.flights[key]
 	joined = joined && f.joinable(c.now(), c.ttl)
 	s.mu.Unlock()
 	if joined {
-		return c.wait(ctx, f)
+		return nil, f, nil
 	}
 	if err := c.acquire(ctx); err != nil {
-		return none, false, err
+		return nil, nil, err
 	}
 
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	// Others may have begun or finished a load while this caller waited for its slot.
-	now := c.now()
-	if value, found, ok := s.lookup(key, now); ok {
-		s.mu.Unlock()
-		<-c.slots
-		return value, found, nil
+	v := c.view()
+	if e := c.keptLocked(s, key, true); e != nil {
+		_, _, ok := c.usable(e, v)
+		if ask.fresh {
+			ok = e.ordinal > ask.started && e.began.within(e.life, c.now())
+		}
+		if ok {
+			<-c.slots
+			return e, nil, nil
+		}
 	}
-	if f, ok := s.flights[key]; ok && f.joinable(now, c.ttl) {
-		s.mu.Unlock()
+	if f, ok := s.flights[key]; ok && f.joinable(c.now(), c.ttl) {
 		<-c.slots
-		return c.wait(ctx, f)
+		return nil, f, nil
 	}
 	f, err := c.start(ctx, s, key, load)
-	s.mu.Unlock()
 	if err != nil {
 		<-c.slots
-		return none, false, err
+		return nil, nil, err
 	}
-	return c.wait(ctx, f)
+	return nil, f, nil
 }
 
 // acquire takes one of the slots for loads. Its wait ends with ctx, with the cache, and after LoadTimeout.
@@ -102,8 +153,9 @@ func (c *Cache[K, V]) acquire(ctx context.Context) error {
 	}
 }
 
-// start registers and begins a load. The shard is locked: whatever is invalidated from here on takes the flight out of
-// the shard's map, and only a flight that is still there is kept.
+// start registers and begins a load. The shard is locked: whatever is invalidated by key from here on takes the flight
+// out of the shard's map, and only a flight that is still there is kept; whatever is invalidated by what the answer
+// depends on has a larger number.
 func (c *Cache[K, V]) start(ctx context.Context, s *shard[K, V], key K, load Load[V]) (*flight[V], error) {
 	c.life.Lock()
 	defer c.life.Unlock()
@@ -112,7 +164,8 @@ func (c *Cache[K, V]) start(ctx context.Context, s *shard[K, V], key K, load Loa
 	}
 	loadCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.loadTimeout)
 	unhook := context.AfterFunc(c.ctx, cancel)
-	f := &flight[V]{began: c.now(), ctx: loadCtx, done: make(chan struct{})}
+	s.started++
+	f := &flight[V]{began: c.now(), number: c.number(), ordinal: s.started, ctx: loadCtx, done: make(chan struct{})}
 	s.flights[key] = f
 	c.loads.Go(func() {
 		defer func() {
@@ -136,14 +189,15 @@ func (c *Cache[K, V]) run(s *shard[K, V], key K, f *flight[V], load Load[V]) {
 		c.settle(s, key, f)
 	}()
 	value, found, err := load(f.ctx)
-	switch {
-	case err != nil:
+	if err != nil {
 		f.err = err
-	case !found:
-		f.err = nil
-	default:
-		f.value, f.found, f.err = value, true, nil
+		return
 	}
+	f.places = c.placesOf(key, value, found)
+	if found {
+		f.value, f.found = value, true
+	}
+	f.err = nil
 }
 
 // settle keeps the answer if the flight is still the key's, and releases the waiters.
@@ -155,13 +209,14 @@ func (c *Cache[K, V]) settle(s *shard[K, V], key K, f *flight[V]) {
 		return // invalidated, superseded or given up: this answer is for its waiters alone
 	}
 	delete(s.flights, key)
-	switch {
-	case f.err != nil:
-	case f.found:
-		s.fill(key, f.value, f.began, c.ttl)
-	default:
-		s.fillNegative(key, f.began, c.negativeTTL)
+	if f.err != nil || !c.intact(f.number, f.places) {
+		return
 	}
+	e := &entry[V]{
+		value: f.value, found: f.found, began: f.began, life: c.lifeOf(f.found),
+		number: f.number, seen: f.number, ordinal: f.ordinal, places: f.places,
+	}
+	s.fill(key, e)
 }
 
 // wait returns the flight's answer, or why this caller does without it.

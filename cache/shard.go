@@ -12,11 +12,16 @@ import (
 // the wall clock, in nanoseconds. One stands still while a machine sleeps, the other can be set back.
 type moment struct{ mono, wall int64 }
 
-// entry is what is known of one key since began.
+// entry is what is known of one key since began. All but seen is immutable.
 type entry[V any] struct {
-	value V
-	began moment
-	life  time.Duration // age at which it is used no more
+	value   V
+	found   bool
+	began   moment
+	life    time.Duration // age at which it is used no more
+	number  uint64        // of the last invalidation when its load began
+	seen    uint64        // of the last invalidation that is known not to concern it; guarded by the shard's lock
+	ordinal uint64        // of its load among the shard's
+	places  []uint32      // of what it depends on
 }
 
 // within reports whether what was read at m may be used at now: its age is what the two clocks show, whichever is
@@ -26,13 +31,19 @@ func (m moment) within(life time.Duration, now moment) bool {
 	return age >= 0 && max(age, now.wall-m.wall) < int64(life)
 }
 
+// after is the moment d later.
+func (m moment) after(d time.Duration) moment {
+	return moment{mono: m.mono + int64(d), wall: m.wall + int64(d)}
+}
+
 // shard is one lock's share of the keys.
 type shard[K comparable, V any] struct {
 	mu       sync.Mutex
-	positive *simplelru.LRU[K, entry[V]]        // nil: nothing is kept
-	negative *simplelru.LRU[K, entry[struct{}]] // of their own, so that they cannot push out positive ones
-	flights  map[K]*flight[V]                   // loads whose answer may be kept and joined
-	_        [64]byte                           // keeps neighbours' locks off this cache line
+	positive *simplelru.LRU[K, *entry[V]] // nil: nothing is kept
+	negative *simplelru.LRU[K, *entry[V]] // of their own, so that they cannot push out positive ones
+	flights  map[K]*flight[V]             // loads whose answer may be kept and joined
+	started  uint64                       // loads and Puts so far
+	_        [64]byte                     // keeps neighbours' locks off this cache line
 }
 
 func (s *shard[K, V]) init(entries int) {
@@ -41,55 +52,47 @@ func (s *shard[K, V]) init(entries int) {
 		return
 	}
 	// NewLRU refuses nothing but a size below one.
-	s.positive, _ = simplelru.NewLRU[K, entry[V]](entries, nil)
-	s.negative, _ = simplelru.NewLRU[K, entry[struct{}]]((entries+7)/8, nil)
+	s.positive, _ = simplelru.NewLRU[K, *entry[V]](entries, nil)
+	s.negative, _ = simplelru.NewLRU[K, *entry[V]]((entries+7)/8, nil)
 }
 
-func (s *shard[K, V]) lookup(key K, now moment) (value V, found, ok bool) {
+// get returns what is kept of key, whatever its age; a key has at most one answer.
+func (s *shard[K, V]) get(key K) *entry[V] {
 	if s.positive == nil {
-		return value, false, false
+		return nil
 	}
-	if e, has := s.positive.Get(key); has && e.began.within(e.life, now) {
-		return e.value, true, true
+	if e, has := s.positive.Get(key); has {
+		return e
 	}
-	if e, has := s.negative.Get(key); has && e.began.within(e.life, now) {
-		return value, false, true
-	}
-	return value, false, false
+	e, _ := s.negative.Get(key)
+	return e
 }
 
-func (s *shard[K, V]) peek(key K, now moment) (value V, found, ok bool) {
+// peek is get that leaves the order of eviction alone.
+func (s *shard[K, V]) peek(key K) *entry[V] {
 	if s.positive == nil {
-		return value, false, false
+		return nil
 	}
-	if e, has := s.positive.Peek(key); has && e.began.within(e.life, now) {
-		return e.value, true, true
+	if e, has := s.positive.Peek(key); has {
+		return e
 	}
-	if e, has := s.negative.Peek(key); has && e.began.within(e.life, now) {
-		return value, false, true
-	}
-	return value, false, false
+	e, _ := s.negative.Peek(key)
+	return e
 }
 
-// fill keeps a positive answer; a key has at most one answer.
-func (s *shard[K, V]) fill(key K, value V, began moment, ttl time.Duration) {
-	if s.positive == nil || ttl <= 0 {
-		return
-	}
-	s.negative.Remove(key)
-	s.positive.Add(key, entry[V]{value: value, began: began, life: jitter(ttl)})
-}
-
-// fillNegative keeps the answer that there is no such thing.
-func (s *shard[K, V]) fillNegative(key K, began moment, ttl time.Duration) {
+// fill keeps an answer in the place of what was known of the key. One that may not be used at all ends the old one.
+func (s *shard[K, V]) fill(key K, e *entry[V]) {
 	if s.positive == nil {
 		return
 	}
-	s.positive.Remove(key)
-	if ttl <= 0 {
-		return
+	keep, drop := s.positive, s.negative
+	if !e.found {
+		keep, drop = s.negative, s.positive
 	}
-	s.negative.Add(key, entry[struct{}]{began: began, life: jitter(ttl)})
+	drop.Remove(key)
+	if e.life > 0 {
+		keep.Add(key, e)
+	}
 }
 
 func (s *shard[K, V]) remove(key K) {
