@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/tenantgate/tenantgate/catalog"
+	"github.com/tenantgate/tenantgate/internal/secret"
 )
 
 // DefaultPath is the file that Load reads where it is told of none and this one exists.
@@ -60,12 +61,26 @@ func Load(ctx context.Context, opts LoadOptions) (*Config, error) {
 // LoadHostDatabase reads where the host database is and nothing else, for programs that administer it: the rest may be
 // missing or wrong, but for what might have been meant for this section, such as unknown keys and variables.
 func LoadHostDatabase(ctx context.Context, opts LoadOptions) (catalog.Config, error) {
+	cfg, err := loadPart(ctx, opts, "host_database")
+	return cfg.HostDatabase, err
+}
+
+// LoadKeys is LoadHostDatabase with the master secrets, for programs that use the sealed keys in it too.
+func LoadKeys(ctx context.Context, opts LoadOptions) (catalog.Config, secret.Text, error) {
+	cfg, err := loadPart(ctx, opts, "host_database", "secret_key", "secret_key_file")
+	return cfg.HostDatabase, cfg.SecretKey, err
+}
+
+// loadPart reads those sections alone. The Config holds whatever else was there, unchecked.
+func loadPart(ctx context.Context, opts LoadOptions, sections ...string) (*Config, error) {
 	l, err := gather(ctx, opts)
 	if err != nil {
-		return catalog.Config{}, err
+		return &Config{}, err
 	}
 	l.cfg.Identity.Providers = nil
-	l.cfg.SecretKeyFile = ""
+	if !slices.Contains(sections, "secret_key_file") {
+		l.cfg.SecretKeyFile = ""
+	}
 	l.cfg.readSecrets(l.read, &l.found)
 	l.cfg.Defaults()
 	v := newValidator(l.cfg)
@@ -77,10 +92,10 @@ func LoadHostDatabase(ctx context.Context, opts LoadOptions) (catalog.Config, er
 	merge(&l.found, &v.faults)
 	l.found.list = slices.DeleteFunc(l.found.list, func(f Fault) bool {
 		section, _, below := strings.Cut(f.Path, ".")
-		elsewhere := section != "host_database" && f.Path != ""
+		elsewhere := !slices.Contains(sections, section) && f.Path != ""
 		return elsewhere && (below || strings.Contains(f.Path, "[") || schema().fieldFor(section) != nil)
 	})
-	return l.cfg.HostDatabase, l.found.err()
+	return l.cfg, l.found.err()
 }
 
 // loading is a Config on its way: file and environment are in it, secrets' files and defaults are not.

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"math"
 	"strconv"
 	"strings"
@@ -10,6 +11,16 @@ import (
 )
 
 const day = 24 * time.Hour
+
+// ParseDuration reads a duration as the configuration does: what time.ParseDuration reads, preceded by whole days where
+// wanted (60s, 1h30m, 7d, 1d12h), and 0. None is negative.
+func ParseDuration(s string) (time.Duration, error) {
+	d, fault := parseDuration(s)
+	if fault != "" {
+		return 0, errors.New(fault)
+	}
+	return d, nil
+}
 
 // parseDuration reads what time.ParseDuration reads, preceded by whole days where wanted: 60s, 1h30m, 7d, 1d12h. The
 // second result says what is wrong, or is empty.

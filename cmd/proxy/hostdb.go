@@ -15,6 +15,10 @@ func (p *program) withHost(ctx context.Context, f func(context.Context, *catalog
 	if err != nil {
 		return err
 	}
+	return openHost(ctx, cfg, f)
+}
+
+func openHost(ctx context.Context, cfg catalog.Config, f func(context.Context, *catalog.HostDatabase) error) error {
 	host, err := catalog.New(ctx, cfg)
 	if err != nil {
 		return err

@@ -3,9 +3,11 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/tenantgate/tenantgate/catalog"
 	"github.com/tenantgate/tenantgate/config"
+	"github.com/tenantgate/tenantgate/internal/seal"
 )
 
 // source is where a command's configuration comes from: --config, else ./config.yaml, else the environment alone.
@@ -41,4 +43,18 @@ func (p *program) hostConfig(ctx context.Context) (catalog.Config, error) {
 	}
 	cfg.Clock = p.clock
 	return cfg, nil
+}
+
+// keysConfig is hostConfig for what also needs the master secrets.
+func (p *program) keysConfig(ctx context.Context) (catalog.Config, seal.Keyset, error) {
+	cfg, key, err := config.LoadKeys(ctx, p.source())
+	if err != nil {
+		return catalog.Config{}, seal.Keyset{}, configFault(err)
+	}
+	secrets, err := seal.ParseKeyset(key)
+	if err != nil {
+		return catalog.Config{}, seal.Keyset{}, configFault(fmt.Errorf("secret_key: %w", err))
+	}
+	cfg.Clock = p.clock
+	return cfg, secrets, nil
 }

@@ -48,7 +48,7 @@ func TestEveryCommandHelpsWithAnExampleOfItself(t *testing.T) {
 func TestWhatIsNotSupportedYetFails(t *testing.T) {
 	c := newCLI(t, sqliteURL(t))
 	for _, line := range []string{
-		"token", "token create --admin", "job list", "job retry x", "tenant provision --id a", "tenant migrate --all", "tenant pause acme --for 10m",
+		"job list", "job retry x", "tenant provision --id a", "tenant migrate --all", "tenant pause acme --for 10m",
 		"tenant unpause acme", "tenant encrypt --all", "tenant doctor", "user import --file x", "tenant import --file x", "plan sync --dry-run",
 		"audit verify", "audit export", "audit archive --before x", "key rotate",
 	} {
@@ -83,6 +83,7 @@ func TestEveryColumnIsShownAndEveryWritableOneIsAFlag(t *testing.T) {
 	check[catalog.PricingPlan](t, root, "plan", plans().names(), plans().shown())
 	check[catalog.Subscription](t, root, "subscription", subscriptions().names(), subscriptions().shown())
 	check[catalog.Domain](t, root, "domain", domains().names(), domains().shown())
+	check[catalog.APIToken](t, nil, "token", tokens().names(), nil)
 	check[catalog.Session](t, nil, "session", sessionColumns(), nil)
 }
 
