@@ -58,6 +58,14 @@ type Subscriber interface {
 	Reset()
 }
 
+// LookSubscriber is a Subscriber that wants to know how far it can rely on what it has heard.
+type LookSubscriber interface {
+	Subscriber
+	// Looked tells that everything which was visible when a look began has been told. began is a reading of the Feed's
+	// clock. Looks come one after the other.
+	Looked(began time.Time)
+}
+
 // moment is a reading of the clock: by the monotonic clock where there is one, counted from some start, and by the wall
 // clock, in nanoseconds. One stands still while a machine sleeps, the other can be set back.
 type moment struct{ mono, wall int64 }

@@ -245,6 +245,11 @@ func (f *Feed) look(ctx context.Context, at time.Time) (err error) {
 	if !whole {
 		f.tell(Subscriber.Reset)
 	}
+	f.tell(func(s Subscriber) {
+		if l, ok := s.(LookSubscriber); ok {
+			l.Looked(at)
+		}
+	})
 	f.looked.Store(&began)
 	took := f.clock().Sub(at)
 	f.note(func(s *FeedStats) {
