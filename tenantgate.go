@@ -35,6 +35,7 @@ import (
 	"github.com/tenantgate/tenantgate/config"
 	"github.com/tenantgate/tenantgate/internal/seal"
 	"github.com/tenantgate/tenantgate/router"
+	"github.com/tenantgate/tenantgate/sealing"
 	"github.com/tenantgate/tenantgate/telemetry"
 )
 
@@ -157,6 +158,7 @@ func (g *Gate) hide(cfg *config.Config) {
 type generation struct {
 	gate    *router.Gate
 	auth    *auth.Auth
+	opener  *sealing.Opener
 	active  atomic.Int64
 	retired atomic.Bool
 	closed  sync.Once
@@ -166,6 +168,7 @@ type generation struct {
 func (n *generation) shut() error {
 	n.closed.Do(func() {
 		n.gate.Close()
+		n.opener.Close()
 		n.err = n.auth.Close()
 	})
 	return n.err
@@ -231,14 +234,18 @@ func (g *Gate) compile(ctx context.Context, cfg *config.Config) (*generation, er
 	if err != nil {
 		return nil, err
 	}
+	opener := sealing.New(sealing.Config{
+		Keys: secrets, Refs: cfg.HostDatabase.Refs, Entries: cfg.Cache.Entries, Clock: g.clock, Log: g.telemetry.Logger,
+	})
 	gate, err := router.New(router.Config{
 		PublicURL: public, TrustedProxies: trusted, Tenants: cfg.Tenants, Upstreams: cfg.Upstreams, Routes: cfg.Routes,
 		Roles: cfg.Roles, Subscription: rules, Forward: cfg.Forward, Cache: cfg.Cache, Limits: cfg.Limits,
-	}, router.Deps{Host: g.host, Auth: a, Telemetry: g.telemetry, Clock: g.clock})
+	}, router.Deps{Host: g.host, Auth: a, Telemetry: g.telemetry, Opener: opener, Clock: g.clock})
 	if err != nil {
+		opener.Close()
 		return nil, errors.Join(err, a.Close())
 	}
-	return &generation{gate: gate, auth: a}, nil
+	return &generation{gate: gate, auth: a, opener: opener}, nil
 }
 
 // sessionAge keeps what is remembered of a session below the five seconds within which other replicas must hear of a

@@ -82,8 +82,12 @@ func databaseDocs() map[string]keyDoc {
 		"host_database.migrate": {
 			doc: "Whether serve first does what `tenantgate migrate` does. With false a schema that lacks something stops the start.",
 		},
-		"host_database.refs.env_prefix": {doc: "What NAME must begin with where a db_url is ref:env:NAME. Not supported yet."},
-		"host_database.refs.dir":        {doc: "Directory that a db_url of the form ref:file:PATH may point into. Not supported yet."},
+		"host_database.refs.env_prefix": {
+			doc: "What NAME must begin with where a db_url is ref:env:NAME; empty: no such db_url is usable. See docs/secrets.md.",
+		},
+		"host_database.refs.dir": {
+			doc: "Directory inside of which a db_url of the form ref:file:PATH must lead, symbolic links followed; empty: no such db_url is usable.",
+		},
 	}
 }
 

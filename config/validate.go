@@ -303,8 +303,6 @@ func (v *validator) later() {
 	}{
 		{"forward_auth.listen", c.ForwardAuth.Listen != ""},
 		{"ext_authz.listen", c.ExtAuthz.Listen != ""},
-		{"host_database.refs.env_prefix", c.HostDatabase.Refs.EnvPrefix != ""},
-		{"host_database.refs.dir", c.HostDatabase.Refs.Dir != ""},
 		{"billing.stripe.api_url", c.Billing.Stripe.APIURL != ""},
 		{"billing.stripe.trust_metadata", c.Billing.Stripe.TrustMetadata},
 		{"provisioning.migrations_dir", c.Provisioning.MigrationsDir != ""},

@@ -8,6 +8,7 @@ import (
 
 // hostDatabase judges the form of the URL. Nothing of it is ever repeated: it holds a password.
 func (v *validator) hostDatabase() {
+	v.refs()
 	raw := v.c.HostDatabase.URL.Reveal()
 	if raw == "" {
 		return // DB_*, or a file that was not read
@@ -29,6 +30,20 @@ func (v *validator) hostDatabase() {
 		v.problem(path, sqliteProblem(rest))
 	default:
 		v.bad(path, "must begin with postgresql:// or sqlite:")
+	}
+}
+
+// refs judges what references in db_url may point at. Our own variables hold our own secrets: no tenant is given those.
+func (v *validator) refs() {
+	refs := v.c.HostDatabase.Refs
+	switch {
+	case strings.Contains(refs.EnvPrefix, "=") || hasControl(refs.EnvPrefix):
+		v.bad("host_database.refs.env_prefix", "must be the beginning of a variable's name")
+	case strings.HasPrefix(strings.ToUpper(refs.EnvPrefix), "TENANTGATE_"):
+		v.bad("host_database.refs.env_prefix", "names tenantgate's own variables; choose another, such as TENANT_DB_")
+	}
+	if hasControl(refs.Dir) {
+		v.bad("host_database.refs.dir", "must be one line of text")
 	}
 }
 

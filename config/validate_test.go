@@ -109,9 +109,27 @@ func TestWhatIsNotThereYetIsRefusedInTheseWords(t *testing.T) {
 			t.Errorf("%s: %v", text, got)
 		}
 	}
-	_, err := load(t, strings.Replace(minimal, "url: sqlite:host.db", "url: sqlite:host.db\n  refs: {env_prefix: TENANT_, dir: /d}", 1))
-	if got := lines(t, err); len(got) != 2 || !strings.HasSuffix(got[0], "host_database.refs.env_prefix: not supported yet") || !strings.HasSuffix(got[1], "host_database.refs.dir: not supported yet") {
-		t.Errorf("refs: %v", got)
+}
+
+func TestReferencesAreBounded(t *testing.T) {
+	with := func(refs string) (*Config, error) {
+		return load(t, strings.Replace(minimal, "url: sqlite:host.db", "url: sqlite:host.db\n  refs: "+refs, 1))
+	}
+	cfg, err := with("{env_prefix: TENANT_, dir: /d}")
+	if err != nil || cfg.HostDatabase.Refs.EnvPrefix != "TENANT_" || cfg.HostDatabase.Refs.Dir != "/d" {
+		t.Errorf("refs: %v", err)
+	}
+	for refs, want := range map[string]string{
+		"{env_prefix: TENANTGATE_}":  "names tenantgate's own variables",
+		"{env_prefix: tenantgate_x}": "names tenantgate's own variables",
+		"{env_prefix: \"A=\"}":       "must be the beginning of a variable's name",
+		"{env_prefix: \"A\\nB\"}":    "must be the beginning of a variable's name",
+		"{dir: \"/a\\n/b\"}":         "must be one line of text",
+	} {
+		_, err := with(refs)
+		if got := lines(t, err); len(got) != 1 || !strings.HasPrefix(got[0], "config.yaml:") || !strings.Contains(got[0], want) {
+			t.Errorf("%s: %v", refs, got)
+		}
 	}
 }
 

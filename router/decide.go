@@ -4,7 +4,6 @@ import (
 	"time"
 
 	"github.com/tenantgate/tenantgate/billing"
-	"github.com/tenantgate/tenantgate/catalog"
 )
 
 // Policy is the part of the configuration that decisions depend on, compiled and immutable.
@@ -45,17 +44,17 @@ func (p *Policy) Decide(route *Route, rec *Record, now time.Time, trace *Trace) 
 	if code := p.mayEnter(rec, trace); code != "" {
 		return nil, code
 	}
-	g := &Grant{User: rec.user, Membership: rec.membership, Tenant: rec.tenant, uri: rec.uri, enc: &rec.enc}
+	g := &Grant{User: rec.user, Membership: rec.membership, Tenant: rec.tenant, opened: rec.opened.Load(), enc: &rec.enc}
 	p.subscribe(g, rec, now)
 	if code := p.maySpend(route, rec, g, trace); code != "" {
 		return nil, code
 	}
-	if p.needURI && rec.uriState != uriUsable {
-		trace.add("uri", string(TenantMisconfigured), "core_tenants.db_url")
-		return nil, TenantMisconfigured
-	}
-	if rec.uriState != uriUsable {
-		g.uri = catalog.DBURI{} // sealed, referenced or broken text is no URI
+	if g.opened == nil || g.opened.state != uriUsable {
+		if p.needURI {
+			trace.add("uri", string(TenantMisconfigured), "core_tenants.db_url"+g.opened.because())
+			return nil, TenantMisconfigured
+		}
+		g.opened = nil // what does not open, or is no URI, is none
 	}
 	trace.add("uri", "ok", "core_tenants.db_url")
 	return g, ""

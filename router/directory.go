@@ -30,6 +30,7 @@ type HostDatabase interface {
 // directory answers user × tenant → record, through memory. Keys are structs: two questions never share one (SF-1).
 type directory struct {
 	host    HostDatabase
+	opener  Opener // nil: what is sealed or a reference is not usable
 	policy  *Policy
 	aliases map[string]string
 	records *cache.Cache[recordKey, *Record]

@@ -211,6 +211,9 @@ func (e *Engine) authenticate(ctx context.Context, f *Facts, v *Verdict, trace *
 func (e *Engine) enter(ctx context.Context, f *Facts, v *Verdict, trace *Trace) *Denial {
 	rec, d := e.resolve(ctx, v, trace)
 	if d == nil {
+		if err := e.directory.openURI(ctx, rec); err != nil {
+			return denialOf(err)
+		}
 		var code Code
 		if v.Grant, code = e.policy.Decide(v.Route, rec, e.clock(), trace); code != "" {
 			d = deny(code)

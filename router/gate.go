@@ -42,11 +42,13 @@ type Config struct {
 	Limits         LimitsConfig
 }
 
-// Deps are what a Gate stands on. All are needed but Clock.
+// Deps are what a Gate stands on. All are needed but Opener and Clock.
 type Deps struct {
 	Host      HostDatabase
 	Auth      *auth.Auth
 	Telemetry *telemetry.Telemetry
+	// Opener opens db_urls that are sealed or references. Nil: their tenants are misconfigured.
+	Opener Opener
 	// Clock is the time. Nil: time.Now.
 	Clock func() time.Time
 }
@@ -110,7 +112,7 @@ func New(cfg Config, deps Deps) (*Gate, error) {
 		policy: policy, resolver: newResolver(cfg.Tenants, public), auth: deps.Auth, clock: g.clock,
 		directory: newDirectory(deps.Host, policy, cfg.Cache, g.clock),
 	}
-	g.engine.directory.loaded = g.loaded
+	g.engine.directory.loaded, g.engine.directory.opener = g.loaded, deps.Opener
 	g.newAssertions(cfg.Forward.Assertion, cfg.Cache.Entries)
 	g.streams = newStreams(g.clock)
 	g.streams.judge, g.streams.until, g.streams.counted = g.rejudge, g.ends, g.wasCut

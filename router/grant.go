@@ -2,7 +2,9 @@ package router
 
 import (
 	"cmp"
+	"crypto/sha256"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/tenantgate/tenantgate/billing"
@@ -18,8 +20,8 @@ type Grant struct {
 	Subscription Subscription
 	Plan         Plan
 
-	uri catalog.DBURI
-	enc *encoded // header values made once for the record that this grant stems from
+	opened *openedURI // nil: no URI
+	enc    *encoded   // header values made once for the record that this grant stems from
 	// features is the header value of Plan.Features.
 	features string
 	until    time.Time // when the clock alone may end it; zero: never
@@ -64,11 +66,24 @@ func (p Plan) Has(feature string) bool {
 	return slices.Contains(p.Features, feature) || slices.Contains(p.Features, billing.AllFeatures)
 }
 
-// DBURI returns the tenant's database URI, which redacts itself; Reveal shows it.
-func (g *Grant) DBURI() catalog.DBURI { return g.uri }
+// DBURI returns the tenant's database URI as the app is given it, opened where it lies sealed or is a reference. It
+// redacts itself; Reveal shows it.
+func (g *Grant) DBURI() catalog.DBURI {
+	if g.opened == nil {
+		return catalog.DBURI{}
+	}
+	return g.opened.uri
+}
+
+func (g *Grant) uriHash() (none [sha256.Size]byte) {
+	if g.opened == nil {
+		return none
+	}
+	return g.opened.hash
+}
 
 // Record is everything the host database says about one user in one tenant, prepared once for many decisions. It holds
-// facts, never a verdict (CACHE-1), and is immutable.
+// facts, never a verdict (CACHE-1), and is immutable but for the URI of a db_url that is sealed or a reference.
 type Record struct {
 	userKnown bool
 	blocked   bool
@@ -87,9 +102,9 @@ type Record struct {
 	subscription billing.Sub
 	plans        []planView // few: at most the tenant's, the subscription's and their aliases
 
-	uri      catalog.DBURI
-	uriState uriState
-	enc      encoded
+	stored catalog.DBURI             // db_url, where it is sealed or a reference
+	opened atomic.Pointer[openedURI] // nil: no tenant
+	enc    encoded
 }
 
 // TenantID returns the tenant that the record is about, empty where there is none.
@@ -109,14 +124,6 @@ const (
 	activeMembership
 )
 
-type uriState uint8
-
-const (
-	uriAbsent uriState = iota
-	uriUsable
-	uriUnusable // sealed, referenced, or with a byte that a header cannot carry
-)
-
 // newRecord prepares facts for deciding.
 func (p *Policy) newRecord(f catalog.GrantFacts) *Record {
 	r := &Record{blocked: f.Blocked, paused: f.Paused}
@@ -129,7 +136,7 @@ func (p *Policy) newRecord(f catalog.GrantFacts) *Record {
 		r.tenantActive = f.Tenant.IsActive != nil && *f.Tenant.IsActive
 		r.tenant = Tenant{ID: f.Tenant.ID, Name: text(f.Tenant.Name)}
 		r.tenantTier = f.Tenant.PlanTier
-		r.uri, r.uriState = f.Tenant.DBURL, stateOf(f.Tenant.DBURL)
+		r.keep(f.Tenant.DBURL)
 		r.chooseMembership(p, f)
 	}
 	r.subscription = billing.Parse(f.Subscription)
@@ -184,24 +191,6 @@ func compareNullLast(a, b *string) int {
 		return -1
 	}
 	return cmp.Compare(*a, *b)
-}
-
-// stateOf judges a db_url. Sealed and referenced ones are not supported yet and so unusable: they are never forwarded
-// as if they were plain.
-func stateOf(u catalog.DBURI) uriState {
-	s := u.Reveal()
-	if s == "" {
-		return uriAbsent
-	}
-	if len(s) >= 4 && (s[:4] == "enc:" || s[:4] == "ref:") {
-		return uriUnusable
-	}
-	for i := 0; i < len(s); i++ {
-		if s[i] < 0x21 || s[i] > 0x7E {
-			return uriUnusable
-		}
-	}
-	return uriUsable
 }
 
 func text(s *string) string {

@@ -1,7 +1,6 @@
 package router
 
 import (
-	"crypto/sha256"
 	"net/http"
 	"strings"
 )
@@ -141,8 +140,7 @@ func (n *headerNames) stripResponse(h http.Header) {
 
 // encoded holds the header values of a record that do not depend on the moment.
 type encoded struct {
-	tenantID, dbURI, userID, email, role, profileID string
-	uriHash                                         [sha256.Size]byte
+	tenantID, userID, email, role, profileID string
 }
 
 func encodeRecord(r *Record) encoded {
@@ -150,10 +148,6 @@ func encodeRecord(r *Record) encoded {
 		tenantID: encodeValue(string(r.tenant.ID)), userID: encodeValue(string(r.user.ID)),
 		email: encodeValue(r.user.Email), role: encodeValue(r.membership.Role),
 		profileID: encodeValue(r.membership.ProfileID),
-	}
-	if r.uriState == uriUsable {
-		e.dbURI = r.uri.Reveal()
-		e.uriHash = sha256.Sum256([]byte(e.dbURI))
 	}
 	return e
 }
@@ -233,7 +227,7 @@ func (n *headerNames) setUser(s *setter, u User) {
 func (n *headerNames) setGrant(s *setter, g *Grant, withURI bool) {
 	s.one(n.tenantID, g.enc.tenantID)
 	if withURI {
-		s.one(n.dbURI, g.enc.dbURI)
+		s.one(n.dbURI, g.DBURI().Reveal())
 	}
 	s.one(n.plan, encodeValue(g.Plan.Key))
 	s.one(n.features, g.features)

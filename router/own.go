@@ -167,9 +167,11 @@ func (g *Gate) whoami(w http.ResponseWriter, _ *http.Request, x *exchange) {
 	if x.verdict.Grant != nil {
 		a.CurrentTenant = &x.verdict.Grant.Tenant.ID
 	}
+	ctx, cancel := context.WithTimeout(x.ctx, describeWithin)
+	defer cancel()
 	for _, rec := range records {
 		if rec.member == activeMembership && x.verdict.Identity.Reaches(rec.tenant.ID) {
-			a.Tenants = append(a.Tenants, g.describe(rec))
+			a.Tenants = append(a.Tenants, g.describe(ctx, rec))
 		}
 	}
 	body, err := json.Marshal(a)
@@ -183,13 +185,18 @@ func (g *Gate) whoami(w http.ResponseWriter, _ *http.Request, x *exchange) {
 	_, _ = w.Write(append(body, '\n'))
 }
 
+// describeWithin bounds how long all of a list's tenants may wait for what their db_urls refer to.
+const describeWithin = time.Second
+
 // describe says what entering a tenant would give.
-func (g *Gate) describe(rec *Record) whoamiTenant {
+func (g *Gate) describe(ctx context.Context, rec *Record) whoamiTenant {
 	t := whoamiTenant{ID: rec.tenant.ID, Name: rec.tenant.Name, Role: rec.membership.Role, Access: "ok"}
 	var probe Grant
 	g.engine.policy.subscribe(&probe, rec, g.clock())
 	t.Plan, t.Status = probe.Plan.Key, probe.Subscription.Status
-	if _, code := g.engine.policy.Decide(tenantRoute, rec, g.clock(), nil); code != "" {
+	if err := g.engine.directory.openURI(ctx, rec); err != nil {
+		t.Access = string(denialOf(err).Code)
+	} else if _, code := g.engine.policy.Decide(tenantRoute, rec, g.clock(), nil); code != "" {
 		t.Access = string(code)
 	}
 	return t
@@ -222,11 +229,13 @@ func (g *Gate) tenants(w http.ResponseWriter, r *http.Request, x *exchange) {
 
 func (g *Gate) pickerPage(x *exchange, records []*Record, to string) page.Data {
 	d := page.Data{Heading: "Choose a workspace", Who: x.verdict.User.Email}
+	ctx, cancel := context.WithTimeout(x.ctx, describeWithin)
+	defer cancel()
 	for _, rec := range records {
 		if rec.member != activeMembership || !x.verdict.Identity.Reaches(rec.tenant.ID) {
 			continue
 		}
-		t := g.describe(rec)
+		t := g.describe(ctx, rec)
 		item := page.Item{Title: t.Name, Text: describeText(t), Badge: t.Role, Action: g.enterAction(rec.tenant.ID, to)}
 		if t.Access != "ok" {
 			item.Badge = Code(t.Access).Refusal().Title

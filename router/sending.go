@@ -166,7 +166,7 @@ func (g *Gate) assertion(x *exchange) (string, error) {
 		key.role, key.profile = gr.Membership.Role, gr.Membership.ProfileID
 		key.plan, key.status = gr.Plan.Key, gr.Subscription.Status
 		if g.withURI {
-			key.uri = gr.enc.uriHash
+			key.uri = gr.uriHash()
 		}
 	}
 	if token, found, ok := g.assertions.Lookup(key); ok && found {
@@ -178,7 +178,7 @@ func (g *Gate) assertion(x *exchange) (string, error) {
 			Profile: key.profile, Plan: key.plan, Subscription: key.status, Lifetime: g.assertionLifetime,
 		}
 		if v.Grant != nil && g.withURI {
-			in.DBURI = v.Grant.uri
+			in.DBURI = v.Grant.DBURI()
 		}
 		token, err := g.auth.Assert(in)
 		return token, true, err

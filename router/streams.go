@@ -350,7 +350,7 @@ func (g *Gate) rejudge(ctx context.Context, o *open) *Denial {
 		return nil // what the app was told of the person alone still holds
 	case now.Grant == nil:
 		return deny(NoAccess)
-	case now.Grant.Tenant.ID != was.Grant.Tenant.ID, now.Grant.uri != was.Grant.uri:
+	case now.Grant.Tenant.ID != was.Grant.Tenant.ID, now.Grant.DBURI() != was.Grant.DBURI():
 		return deny(TenantChanged)
 	case !g.engine.policy.covers(now.Grant.Membership.Role, was.Grant.Membership.Role):
 		return deny(RoleRequired)

@@ -22,7 +22,7 @@ const module = "github.com/tenantgate/tenantgate"
 
 // floors are the rooms from the top down. A room may import those below it, never one beside or above.
 func floors() []string {
-	return []string{"cmd/proxy", "", "config", "admin", "router", "auth", "billing", "jobs", "audit", "catalog"}
+	return []string{"cmd/proxy", "", "config", "admin", "router", "auth", "billing", "jobs", "audit", "sealing", "catalog"}
 }
 
 // grounds are rooms that any floor may import and that import nothing of ours but what is named here.
