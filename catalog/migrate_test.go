@@ -1,7 +1,6 @@
 package catalog
 
 import (
-	"context"
 	"crypto/sha256"
 	"database/sql"
 	"encoding/hex"
@@ -10,12 +9,10 @@ import (
 	"maps"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/stdlib"
@@ -269,38 +266,6 @@ func TestMigrateMendsWhatWasDropped(t *testing.T) {
 	})
 }
 
-func TestTenMigrationsAtOnceDoTheWorkOnce(t *testing.T) {
-	onBothEngines(t, func(t *testing.T, url string) {
-		loadFHSaas(t, url)
-		db := rawDB(t, url)
-		before := checksums(t, db)
-		reports := make([]Report, 10)
-		errs := race(len(reports), func(i int) error {
-			var err error
-			reports[i], err = Migrate(t.Context(), Config{URL: NewDBURI(url)})
-			return err
-		})
-		if countNil(errs) != len(errs) {
-			t.Fatalf("%v", errs)
-		}
-		h := openTest(t, url)
-		var versions int
-		must(t, h.read.QueryRowContext(t.Context(), dialect(h.engine, "SELECT count(*) FROM tenantgate.sys_schema_versions WHERE version_id > 0")).Scan(&versions))
-		names, err := pendingMigrations(nil)
-		must(t, err)
-		if versions != len(names) {
-			t.Errorf("%d versions are recorded, want %d", versions, len(names))
-		}
-		check, err := h.Check(t.Context())
-		if err != nil || len(check.Changes) != 0 {
-			t.Errorf("left to do: %q, %v", check.Changes, err)
-		}
-		if got := checksums(t, db); !maps.Equal(before, got) {
-			t.Error("rows changed")
-		}
-	})
-}
-
 // A role named tenantgate has the schema of that name first in its search_path: the eight tables must not go there.
 func TestRoleNamedAsOurSchemaKeepsTheEightInPublic(t *testing.T) {
 	admin := newPostgres(t)
@@ -362,86 +327,6 @@ func TestInvalidIndexIsRebuilt(t *testing.T) {
 	if err != nil || len(report.Changes) != 1 || len(report.Doubts) != 0 {
 		t.Errorf("once the doubles are gone: %+v, %v", report, err)
 	}
-}
-
-// A transaction of another program stays open, having read in one run and having written in the other: migrate waits
-// its turn, nobody waits for migrate, and it ends once that one has ended.
-func TestMigrateBesideAnOpenTransaction(t *testing.T) {
-	for name, statement := range map[string]string{
-		"having read":             "SELECT count(*) FROM core_memberships",
-		"having written":          "UPDATE core_memberships SET role = role WHERE id = (SELECT min(id) FROM core_memberships)",
-		"having locked the table": "LOCK TABLE core_users IN SHARE ROW EXCLUSIVE MODE",
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			dburl := newPostgres(t)
-			loadFHSaas(t, dburl)
-			other := rawDB(t, dburl)
-			tx, err := other.BeginTx(t.Context(), &sql.TxOptions{Isolation: sql.LevelRepeatableRead})
-			must(t, err)
-			_, err = tx.ExecContext(t.Context(), statement)
-			must(t, err)
-			done := make(chan error, 1)
-			go func() {
-				_, err := Migrate(context.WithoutCancel(t.Context()), Config{URL: NewDBURI(dburl)})
-				done <- err
-			}()
-			// Others write while migrate is at work; each write bounded by the second that the contract allows.
-			for i := range 20 {
-				ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
-				_, err := other.ExecContext(ctx, "INSERT INTO core_tenants (id) VALUES ($1)", fmt.Sprint("w", i))
-				if err == nil && name != "having locked the table" {
-					_, err = other.ExecContext(ctx, "INSERT INTO core_users (id) VALUES ($1)", fmt.Sprint("w", i))
-				}
-				cancel()
-				if err != nil {
-					t.Fatalf("a write beside migrate: %v", err)
-				}
-			}
-			// Another program's DDL queues behind the open transaction alone, never behind migrate.
-			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-			_, err = other.ExecContext(ctx, "ANALYZE core_subscriptions")
-			cancel()
-			must(t, err)
-			must(t, tx.Rollback())
-			must(t, <-done)
-			report, err := Check(t.Context(), Config{URL: NewDBURI(dburl)})
-			if err != nil || len(report.Changes) != 0 {
-				t.Errorf("left to do: %q, %v", report.Changes, err)
-			}
-		})
-	}
-}
-
-// The child migrates and is killed; whenever that happens, the next migrate makes the schema whole.
-func TestMigrateSurvivesKill(t *testing.T) {
-	if target := os.Getenv("CATALOG_MIGRATE"); target != "" {
-		_, err := Migrate(t.Context(), Config{URL: NewDBURI(target)})
-		must(t, err)
-		return
-	}
-	onBothEngines(t, func(t *testing.T, url string) {
-		loadFHSaas(t, url)
-		db := rawDB(t, url)
-		before := checksums(t, db)
-		for i := range 6 {
-			cmd := exec.Command(os.Args[0], "-test.run", "^TestMigrateSurvivesKill$")
-			cmd.Env = append(os.Environ(), "CATALOG_MIGRATE="+url)
-			must(t, cmd.Start())
-			timer := time.AfterFunc(time.Duration(20+40*i)*time.Millisecond, func() { _ = cmd.Process.Kill() })
-			_ = cmd.Wait() // killed, or done sooner
-			timer.Stop()
-		}
-		h := openTest(t, url)
-		report, err := h.Check(t.Context())
-		if err != nil || len(report.Changes) != 0 {
-			t.Errorf("left to do: %q, %v", report.Changes, err)
-		}
-		if got := checksums(t, db); !maps.Equal(before, got) {
-			t.Error("rows changed")
-		}
-		must(t, h.Tenants.Insert(t.Context(), &TenantCatalog{ID: "alive"}))
-	})
 }
 
 // Another role, with rights on the eight tables alone and no search_path, writes as before.

@@ -87,6 +87,20 @@ func findBinaries() (string, error) {
 	return "", errors.New("pgtest: no PostgreSQL server found (initdb, postgres): install Debian's package postgresql (15 or later)")
 }
 
+// Tool returns the path of one of the server's own client programs (psql, pg_dump).
+func Tool(t testing.TB, name string) string {
+	t.Helper()
+	dir, err := findBinaries()
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, name)
+	if !executable(path) {
+		t.Fatalf("pgtest: %s is missing beside the server: install Debian's package postgresql", name)
+	}
+	return path
+}
+
 func debianVersion(bindir string) int {
 	n, err := strconv.Atoi(filepath.Base(filepath.Dir(bindir)))
 	if err != nil {
