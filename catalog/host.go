@@ -101,6 +101,7 @@ func open(ctx context.Context, cfg Config) (*HostDatabase, error) {
 		h.pool, h.write, err = openPostgres(ctx, loc, maxConns, &h.broken)
 		h.read = h.write
 	} else {
+		h.uri = NewDBURI("sqlite:///" + loc.path) // SQLAlchemy's form, which Open reads too
 		h.write, h.read, err = openSQLite(loc, maxConns)
 	}
 	if err != nil {
@@ -171,7 +172,8 @@ func (h *HostDatabase) Close() error {
 	return safe("close host database", errors.Join(errs...))
 }
 
-// URI reveals the URL with its password, without a driver's name. It must not be logged.
+// URI reveals the URL with its password, without a driver's name: postgresql://…, as libpq reads it, or sqlite:///PATH.
+// It must not be logged.
 func (h *HostDatabase) URI() string { return h.uri.Reveal() }
 
 // String returns the URL with the password redacted.

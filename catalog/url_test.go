@@ -1,13 +1,18 @@
 package catalog
 
 import (
+	"errors"
 	"maps"
 	"net/url"
+	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/tenantgate/tenantgate/internal/pgtest"
 )
 
 func TestURLForms(t *testing.T) {
@@ -112,6 +117,9 @@ func oddPasswords() []string {
 		"p@ss/w:rd#1", "a+b c%20d", "100%", "%25", "%zz", "ünïcödé-€", "q?x=1&y=2;z", `semi;colon'quote"dq`, "[br]{ace}|pipe\\bs",
 		"tilde~dash-_.dot", "sp ace", " lead and trail ", "back`tick$dollar!", "a,b", "<>^", "*()=", "$1 ?1",
 	}
+	for _, reserved := range ":/?#[]@!$&'()*+,;= %\"\\" { // RFC 3986, 2.2, and what else breaks URIs
+		all = append(all, string(reserved), "x"+string(reserved)+"y")
+	}
 	var printable strings.Builder
 	for c := byte(' '); c < 0x7f; c++ {
 		printable.WriteByte(c)
@@ -167,7 +175,48 @@ func TestPasswordOfAnyCharacterConnects(t *testing.T) {
 		} else {
 			must(t, again.Close(t.Context()))
 		}
+		psql := exec.CommandContext(t.Context(), pgtest.Tool(t, "psql"), "--no-psqlrc", "-Atc", "SELECT current_user", h.URI())
+		psql.Env = append(os.Environ(), "PGPASSFILE=/nonexistent")
+		if out, err := psql.CombinedOutput(); string(out) != "odd\n" {
+			t.Errorf("%q: psql says %q, %v", pw, out, err)
+		}
 		must(t, h.Close())
+	}
+}
+
+// Every form in which a URL may be written opens the database, and URI gives back one that does.
+func TestEveryURLFormOpensAndComesBack(t *testing.T) {
+	dir := t.TempDir()
+	t.Chdir(dir)
+	server := pgtest.NewServer(t)
+	tcp := server.URL(t)
+	rest := strings.TrimPrefix(tcp, "postgresql:")
+	for _, form := range []string{
+		tcp, "postgres:" + rest, "postgresql+psycopg2:" + rest, "postgresql+asyncpg:" + rest, "POSTGRESQL:" + rest,
+		server.SocketURL(t, tcp), tcp + "&target_session_attrs=read-write",
+		"sqlite:plain.db", "sqlite:./dot.db", "sqlite:///three.db", "sqlite:////" + dir + "/four.db", "sqlite:" + dir + "/abs.db",
+		"sqlite+pysqlite:///driver.db", "sqlite:" + dir + "/odd name%25#+&=ü.db",
+	} {
+		h, err := Open(t.Context(), form)
+		if err != nil {
+			t.Errorf("%s: %v", NewDBURI(form), err)
+			continue
+		}
+		must(t, ignore(h.Tenants.Insert(t.Context(), &TenantCatalog{ID: "acme"}), ErrConflict))
+		if _, err := h.Tenants.Get(t.Context(), "acme"); err != nil {
+			t.Errorf("%s: %v", h, err)
+		}
+		again, err := Open(t.Context(), h.URI())
+		must(t, err)
+		if _, err := again.Tenants.Get(t.Context(), "acme"); err != nil || again.URI() != h.URI() {
+			t.Errorf("%s came back as %s: %v", h, again, err)
+		}
+		must(t, errors.Join(h.Close(), again.Close()))
+	}
+	for _, name := range []string{"plain.db", "dot.db", "three.db", "four.db", "abs.db", "driver.db", "odd name%25#+&=ü.db"} {
+		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
+			t.Errorf("no file: %v", err)
+		}
 	}
 }
 

@@ -61,18 +61,37 @@ func Run(m *testing.M) int {
 // New returns the URL of a fresh, empty database on the shared server; it is dropped when the test ends.
 func New(t testing.TB) string {
 	t.Helper()
+	s, err := sharedServer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s.URL(t)
+}
+
+// ForExample is New for an Example function, which has no test at hand: the database ends with the shared server.
+func ForExample() (url string, err error) {
+	s, err := sharedServer()
+	if err != nil {
+		return "", err
+	}
+	name, err := s.create()
+	if err != nil {
+		return "", err
+	}
+	return s.url(name), nil
+}
+
+func sharedServer() (*Server, error) {
 	shared.Lock()
+	defer shared.Unlock()
 	if shared.server == nil {
 		s, err := startServer()
 		if err != nil {
-			shared.Unlock()
-			t.Fatal(err)
+			return nil, err
 		}
 		shared.server = s
 	}
-	s := shared.server
-	shared.Unlock()
-	return s.URL(t)
+	return shared.server, nil
 }
 
 // NewServer starts a server of the test's own, for faults that would disturb others. It ends with the test.
@@ -93,9 +112,9 @@ func NewServer(t testing.TB) *Server {
 // URL creates a fresh, empty database and returns its URL: superuser, password, loopback TCP.
 func (s *Server) URL(t testing.TB) string {
 	t.Helper()
-	name := "tg_" + rand.Text()
-	if err := s.admin(`CREATE DATABASE "` + name + `"`); err != nil {
-		t.Fatalf("pgtest: create a database: %v", err)
+	name, err := s.create()
+	if err != nil {
+		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		// A server that the test left stopped takes its databases with it.
@@ -104,6 +123,14 @@ func (s *Server) URL(t testing.TB) string {
 		}
 	})
 	return s.url(name)
+}
+
+func (s *Server) create() (name string, err error) {
+	name = "tg_" + rand.Text()
+	if err := s.admin(`CREATE DATABASE "` + name + `"`); err != nil {
+		return "", fmt.Errorf("pgtest: create a database: %w", err)
+	}
+	return name, nil
 }
 
 // LoadSQL executes a file of SQL statements (a plain pg_dump) on a connection of its own, which is then closed: what
