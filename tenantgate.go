@@ -60,6 +60,7 @@ type Gate struct {
 	host      *catalog.HostDatabase
 	telemetry *telemetry.Telemetry
 	clock     func() time.Time
+	version   string
 	current   atomic.Pointer[generation]
 	admin     *admin.Admin
 	look      looker
@@ -97,7 +98,7 @@ func OpenWith(ctx context.Context, cfg *config.Config, opts Options) (*Gate, err
 	if err != nil {
 		return nil, err
 	}
-	g := &Gate{telemetry: tel, clock: opts.Clock, opened: cfg}
+	g := &Gate{telemetry: tel, clock: opts.Clock, version: opts.Version, opened: cfg}
 	if err := g.open(ctx, cfg); err != nil {
 		return nil, errors.Join(err, g.Close())
 	}
@@ -139,7 +140,7 @@ func (g *Gate) open(ctx context.Context, cfg *config.Config) error {
 	g.current.Store(next)
 	maxLook := max(heartbeat(cfg), maxStale(cfg))
 	if g.admin, err = admin.New(admin.Config{PublicURL: cfg.Admin.PublicURL, MaxLookAge: maxLook}, admin.Deps{
-		State: g.state, Metrics: g.telemetry.MetricsHandler(), Clock: g.clock,
+		State: g.state, Metrics: g.telemetry.MetricsHandler(), Clock: g.clock, Doors: doors{g}, Version: g.version,
 	}); err != nil {
 		return err
 	}
@@ -334,7 +335,7 @@ func (g *Gate) Middleware(app http.Handler) http.Handler {
 	})
 }
 
-// AdminHandler serves the admin listener: health, readiness, metrics.
+// AdminHandler serves the admin listener: health, readiness, metrics, and behind its doors what operators may see.
 func (g *Gate) AdminHandler() http.Handler { return g.admin }
 
 // FromContext returns the grant under which a Middleware let the request of ctx through. It returns false on public

@@ -1,13 +1,16 @@
-// Package admin serves the admin listener: health, readiness and metrics.
+// Package admin serves the admin listener: health, readiness and metrics for machines, and behind its doors what
+// operators may see.
 //
 // Purpose: what an orchestrator and a scraper ask, on a listener of its own that no route of the proxy can reach. Health
 // is answered on exact paths only; no header turns another request into a health check (HEALTH-1). Everything else
-// needs a Host that is admin.public_url's or loopback, which a rebound DNS name is not, and no foreign Origin.
+// needs a Host that is admin.public_url's or loopback, which a rebound DNS name is not, and no foreign Origin; then an
+// admin token or the session of a system administrator, before it is looked at which path was asked for (ADM-1).
 //
 // Concurrency: an Admin is immutable after New and safe for concurrent use, as its Deps must be.
 //
-// Failure mode: not ready unless every check says so, 503 with the names of those that do not. An unknown path is 404
-// and a wrong Host or Origin is 403. No answer holds a URL, an error text of another system or a secret.
+// Failure mode: not ready unless every check says so, 503 with the names of those that do not. Who cannot be recognised
+// stays outside (401, 403, or 503 where that could not be found out); an unknown path is 404 behind the doors. No answer
+// holds a URL, an error text of another system or a secret.
 package admin
 
 import (
@@ -57,6 +60,10 @@ type Deps struct {
 	State func() State
 	// Metrics answers /metrics; nil: 404.
 	Metrics http.Handler
+	// Doors say who may enter. Nil: nobody; everything but health and metrics is 404.
+	Doors Doors
+	// Version is shown behind the doors.
+	Version string
 	// Clock; nil: time.Now.
 	Clock func() time.Time
 }
@@ -106,8 +113,10 @@ func (a *Admin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusForbidden, "bad_host", "The Host is neither admin.public_url's nor loopback.")
 	case a.foreign(r):
 		refuse(w, http.StatusForbidden, "cross_origin", "A page of another site sent this request.")
-	default:
+	case a.deps.Doors == nil:
 		refuse(w, http.StatusNotFound, "not_found", "There is nothing at this address.")
+	default:
+		a.serveDoors(w, r)
 	}
 }
 

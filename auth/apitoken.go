@@ -213,26 +213,3 @@ func (a *Auth) usedAPIToken(key apiKey, u *lastUse, now time.Time) {
 		a.write(touch{key: sessionKey(key), token: true, use: u, before: written, at: now})
 	}
 }
-
-// AdminToken judges the Authorization headers of a request to the admin listener: an admin token alone is good there.
-// Errors: ErrUnauthenticated without a bearer token; ErrInvalidToken; the host database's.
-func (a *Auth) AdminToken(ctx context.Context, values []string) (Identity, error) {
-	presented := false
-	for _, v := range values {
-		_, ok := cutBearer(v)
-		presented = presented || ok
-	}
-	if !presented {
-		return Identity{}, ErrUnauthenticated
-	}
-	token, _ := cutBearer(values[0])
-	text, ok := strings.CutPrefix(token, adminTokenPrefix)
-	if !ok || len(values) != 1 {
-		return Identity{}, ErrInvalidToken
-	}
-	f, err := a.openAPIToken(ctx, text, catalog.TokenAdmin)
-	if err != nil {
-		return Identity{}, err
-	}
-	return f.identity(KindAdminToken), nil
-}

@@ -127,6 +127,7 @@ const (
 	codeHostDatabase        = "host_database_unavailable"
 	codeMethodNotAllowed    = "method_not_allowed"
 	codeNotFound            = "not_found"
+	codeNotSupportedYet     = "not_supported_yet"
 	codeProviderUnavailable = "provider_unavailable"
 	codeRateLimited         = "rate_limited"
 	codeUnknownUser         = "unknown_user"
