@@ -171,6 +171,18 @@ func TestAuditRowsThemselvesAreOnlyAddedQuietly(t *testing.T) {
 		row := &HostAuditLog{ID: "a1", EventType: new("login")}
 		must(t, h.AuditLogs.Insert(ctx, row))
 		row.EventType = new("forged")
+		if h.engine == EngineSQLite { // where the file has no owner: nobody changes the log who leaves the triggers alone
+			for what, err := range map[string]error{"update": h.AuditLogs.Update(ctx, row), "delete": h.AuditLogs.Delete(ctx, "a1")} {
+				if !errors.Is(err, ErrConflict) {
+					t.Errorf("%s: %v", what, err)
+				}
+			}
+			kept, err := h.AuditLogs.Get(ctx, "a1")
+			if err != nil || *kept.EventType != "login" {
+				t.Errorf("kept %+v, %v", kept, err)
+			}
+			return
+		}
 		must(t, h.AuditLogs.Update(ctx, row))
 		must(t, h.AuditLogs.Delete(ctx, "a1"))
 		rows, _, err := h.AuditLogs.List(ctx, Page{Filter: map[string]string{"target_id": "a1"}})

@@ -98,7 +98,10 @@ func (h *HostDatabase) Watch(cfg WatchConfig) (*Feed, error) {
 	if cfg.Heartbeat < 0 {
 		return nil, errors.New("watch: heartbeat must not be negative")
 	}
-	log, err := h.changeLog()
+	if cfg.Heartbeat == 0 {
+		cfg.Heartbeat = defaultHeartbeat
+	}
+	log, err := h.changeLog(cfg.Heartbeat)
 	if err != nil {
 		return nil, err
 	}
@@ -107,9 +110,6 @@ func (h *HostDatabase) Watch(cfg WatchConfig) (*Feed, error) {
 
 func startFeed(cfg WatchConfig, log changeLog) *Feed {
 	f := &Feed{log: log, heartbeat: cfg.Heartbeat, clock: cfg.Clock, life: logLife, subscribers: map[int]Subscriber{}}
-	if f.heartbeat == 0 {
-		f.heartbeat = defaultHeartbeat
-	}
 	if f.clock == nil {
 		f.clock = time.Now
 	}
@@ -308,6 +308,9 @@ func sleep(ctx context.Context, d time.Duration) {
 }
 
 // changeLog is the engine's.
-func (h *HostDatabase) changeLog() (changeLog, error) {
-	return nil, fmt.Errorf("%w: no change log", ErrSchema)
+func (h *HostDatabase) changeLog(heartbeat time.Duration) (changeLog, error) {
+	if h.engine == EngineSQLite {
+		return newSQLiteLog(h, heartbeat)
+	}
+	return newPostgresLog(h, heartbeat)
 }

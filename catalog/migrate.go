@@ -23,7 +23,7 @@ const (
 )
 
 // migrate brings the schema up to date, in this order: tables and everything versioned, in one transaction each
-// (PostgreSQL) or all in one (SQLite); then the indexes, one by one.
+// (PostgreSQL) or all in one (SQLite); then the triggers, table by table; then the indexes, one by one.
 func (h *HostDatabase) migrate(ctx context.Context) (Report, error) {
 	report := newReport(h.engine)
 	var p *plan
@@ -101,9 +101,13 @@ func (h *HostDatabase) migratePostgres(ctx context.Context, home string) (done [
 	if err := h.applyVersions(ctx, db, p); err != nil {
 		return nil, err
 	}
-	done = p.changes()[:len(p.changes())-len(p.indexes)]
+	done = p.versions()
+	made, err := h.makeTriggers(ctx, conn, home)
+	if done = append(done, made...); err != nil {
+		return done, err
+	}
 	for _, i := range p.indexes {
-		made, err := h.buildIndex(ctx, conn, home, i)
+		made, err = h.buildIndex(ctx, conn, home, i)
 		if err != nil {
 			return done, err
 		}

@@ -158,7 +158,7 @@ func TestEmptyDatabaseGetsFHSaasTablesExactly(t *testing.T) {
 			WHERE connamespace = 'public'::regnamespace
 			UNION ALL SELECT pg_get_indexdef(indexrelid) FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
 			WHERE c.relnamespace = 'public'::regnamespace AND c.relname NOT LIKE 'tenantgate%'
-			UNION ALL SELECT tgname FROM pg_trigger WHERE NOT tgisinternal
+			UNION ALL SELECT tgname FROM pg_trigger WHERE NOT tgisinternal AND tgname NOT LIKE 'tenantgate%'
 			ORDER BY 1`,
 		EngineSQLite: `SELECT m.name || '.' || p.cid || '.' || p.name || ' ' || p.type || ' ' || p."notnull" || ' ' || coalesce(p.dflt_value, '-') || ' ' || p.pk
 			FROM sqlite_master m, pragma_table_info(m.name) p
@@ -257,6 +257,9 @@ func TestMigrateMendsWhatWasDropped(t *testing.T) {
 			t.Errorf("changes %q", report.Changes)
 		}
 		must(t, h.WebhookEvents.Insert(t.Context(), &StripeWebhookEvent{}))
+		if h.engine == EngineSQLite { // which refuses while a trigger names the column
+			execAs(t, url, h, "DROP TRIGGER tenantgate_core_tenants_update")
+		}
 		execAs(t, url, h, "ALTER TABLE core_tenants DROP COLUMN plan_tier")
 		for name, err := range map[string]error{"migrate": errOf(h.Migrate(t.Context())), "open": errOf(Open(t.Context(), url))} {
 			if !errors.Is(err, ErrSchema) || !strings.Contains(err.Error(), "core_tenants.plan_tier") {
@@ -340,8 +343,11 @@ func TestOtherRolesWriteAsBefore(t *testing.T) {
 	must(t, err)
 	u.User = url.UserPassword("guest", "x")
 	for _, table := range hostTables() {
-		execURL(t, u.String(), "SET search_path = ''; INSERT INTO public."+table.name+" (id) VALUES ('guest'); UPDATE public."+table.name+
-			" SET created_at = 'x' WHERE id = 'guest'; DELETE FROM public."+table.name+" WHERE id = 'guest'")
+		text := "SET search_path = ''; INSERT INTO public." + table.name + " (id) VALUES ('guest')"
+		if table.name != auditTable { // where rows are only added
+			text += "; UPDATE public." + table.name + " SET created_at = 'x' WHERE id = 'guest'; DELETE FROM public." + table.name + " WHERE id = 'guest'"
+		}
+		execURL(t, u.String(), text)
 	}
 }
 

@@ -24,7 +24,15 @@ func (h *HostDatabase) migrateSQLite(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return nil, safe("migrate", err)
 	}
-	done := p.changes()[:len(p.changes())-len(p.indexes)]
+	done := p.versions()
+	var made []string
+	err = patiently(ctx, func() (err error) {
+		made, err = h.makeTriggersSQLite(ctx)
+		return err
+	})
+	if done = append(done, made...); err != nil {
+		return done, safe("migrate: create triggers", err)
+	}
 	for _, i := range p.indexes {
 		if i.name == uniqueSubjectIndex && len(p.missingTables) == 0 {
 			doubled, err := h.exists(ctx, "has_doubled_oauth_id")

@@ -22,6 +22,7 @@ type plan struct {
 	missingColumns []string // table.column of tables that exist
 	newSchema      bool     // PostgreSQL: ours is not there yet
 	pending        []string // names of migrations to apply
+	triggers       []triggerPlan
 	indexes        []indexPlan
 	doubled        bool // the unique index is missing and the data forbids it
 }
@@ -66,7 +67,24 @@ func hostTables() []hostTable {
 	}
 }
 
+// changes are all in the order in which they are made: first those of versions, then triggers, then indexes.
 func (p *plan) changes() []string {
+	all := p.versions()
+	for _, t := range p.triggers {
+		all = append(all, t.changes...)
+	}
+	for _, i := range p.indexes {
+		verb := "create"
+		if i.invalid {
+			verb = "rebuild invalid"
+		}
+		all = append(all, verb+" index "+i.name+" on "+i.table)
+	}
+	return all
+}
+
+// versions are the changes that stand in numbered migrations.
+func (p *plan) versions() []string {
 	var all []string
 	for _, t := range p.missingTables {
 		all = append(all, "create table "+t)
@@ -76,13 +94,6 @@ func (p *plan) changes() []string {
 	}
 	for _, m := range p.pending {
 		all = append(all, "apply migration "+m)
-	}
-	for _, i := range p.indexes {
-		verb := "create"
-		if i.invalid {
-			verb = "rebuild invalid"
-		}
-		all = append(all, verb+" index "+i.name+" on "+i.table)
 	}
 	return all
 }
@@ -117,6 +128,11 @@ func (h *HostDatabase) plan(ctx context.Context) (*plan, error) {
 	if p.pending, err = pendingMigrations(applied); err != nil {
 		return nil, err
 	}
+	triggers, err := h.inspectTriggers(ctx, p.home)
+	if err != nil {
+		return nil, err
+	}
+	p.triggers = h.planTriggers(triggers)
 	for _, i := range hostIndexes() {
 		valid, there := indexes[i.name]
 		if valid {

@@ -56,8 +56,10 @@ const parameterPattern = `\$([0-9]+)`
 
 // dialect turns the one text of a statement, written for PostgreSQL, into engine's. On SQLite our tables have no
 // schema, text compares by bytes anyway, parameters are ?1, rows lock with the whole database, JSON's function has
-// another name, and rows of the eight tables are told apart by rowid, since an id may be NULL there.
+// another name, and rows of the eight tables are told apart by rowid, since an id may be NULL there. A line that ends in
+// "-- postgresql" or "-- sqlite" is that engine's alone.
 func dialect(engine, text string) string {
+	text = linesOf(engine, text)
 	if engine == EnginePostgreSQL {
 		return strings.ReplaceAll(text, "ROWKEY", "id")
 	}
@@ -70,4 +72,24 @@ func dialect(engine, text string) string {
 		" CONCURRENTLY", "",
 		"ROWKEY", "rowid",
 	).Replace(text)
+}
+
+// linesOf drops the lines that are marked as another engine's, and the marks.
+func linesOf(engine, text string) string {
+	if !strings.Contains(text, "-- "+EnginePostgreSQL) && !strings.Contains(text, "-- "+EngineSQLite) {
+		return text
+	}
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		statement, marked, _ := strings.Cut(line, " -- ")
+		switch strings.TrimSpace(marked) {
+		case EnginePostgreSQL, EngineSQLite:
+			if strings.TrimSpace(marked) == engine {
+				b.WriteString(statement + "\n")
+			}
+		default:
+			b.WriteString(line)
+		}
+	}
+	return b.String()
 }
