@@ -49,6 +49,7 @@ func side() map[string][]string {
 		"internal/pgtest":      nil,
 		"internal/browsertest": nil,
 		"internal/arrows":      nil,
+		"internal/wire":        nil,
 		"internal/deps":        nil,
 	}
 }
