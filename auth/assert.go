@@ -27,7 +27,7 @@ type AssertionInput struct {
 	Subscription string
 	// DBURI is hashed; the URI itself is never in the assertion.
 	DBURI catalog.DBURI
-	// Lifetime is at least a second; the caller renews at half of it.
+	// Lifetime is a second to an hour; the caller renews at half of it.
 	Lifetime time.Duration
 }
 
@@ -50,8 +50,8 @@ type assertionClaims struct {
 // Assert signs an assertion: a compact JWS, ES256 with kid, that the keys at /_gate/jwks.json verify. iss is public_url
 // without a trailing slash. It costs one ECDSA signature.
 func (a *Auth) Assert(in AssertionInput) (string, error) {
-	if in.Audience == "" || in.User == "" || in.Lifetime < time.Second {
-		return "", errors.New("assertion needs audience, user and a lifetime of a second or more")
+	if in.Audience == "" || in.User == "" || in.Lifetime < time.Second || in.Lifetime > maxAssertion {
+		return "", errors.New("assertion needs audience, user and a lifetime of a second to an hour")
 	}
 	now := a.clock()
 	claims := assertionClaims{
@@ -63,11 +63,12 @@ func (a *Auth) Assert(in AssertionInput) (string, error) {
 		sum := sha256.Sum256([]byte(in.DBURI.Reveal()))
 		claims.DBURISHA256 = base64.RawURLEncoding.EncodeToString(sum[:])
 	}
+	keys := a.keys.signing.Load()
 	header, err := json.Marshal(struct {
 		Alg string `json:"alg"`
 		Kid string `json:"kid"`
 		Typ string `json:"typ"`
-	}{algES256, a.keys.kid, "JWT"})
+	}{algES256, keys.kid, "JWT"})
 	if err != nil {
 		return "", fmt.Errorf("sign assertion: %w", err)
 	}
@@ -76,7 +77,7 @@ func (a *Auth) Assert(in AssertionInput) (string, error) {
 		return "", fmt.Errorf("sign assertion: %w", err)
 	}
 	signed := base64.RawURLEncoding.EncodeToString(header) + "." + base64.RawURLEncoding.EncodeToString(payload)
-	signature, err := jwt.SigningMethodES256.Sign(signed, a.keys.signer)
+	signature, err := jwt.SigningMethodES256.Sign(signed, keys.signer)
 	if err != nil {
 		return "", fmt.Errorf("sign assertion: %w", err)
 	}
@@ -94,7 +95,8 @@ func (a *Auth) JWKS(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("Content-Type", "application/json")
 	h.Set("Cache-Control", "public, max-age=300")
-	h.Set("Content-Length", strconv.Itoa(len(a.keys.jwks)))
+	jwks := a.keys.signing.Load().jwks
+	h.Set("Content-Length", strconv.Itoa(len(jwks)))
 	h.Set("X-Content-Type-Options", "nosniff")
-	_, _ = w.Write(a.keys.jwks)
+	_, _ = w.Write(jwks)
 }

@@ -220,7 +220,7 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Auth, error) {
 	if err != nil {
 		return nil, err
 	}
-	if a.keys, err = loadKeyring(ctx, deps.Host, deps.Secrets); err != nil {
+	if a.keys, err = loadKeyring(ctx, deps.Host, deps.Secrets, a.clock()); err != nil {
 		return nil, err
 	}
 	if err := a.openCaches(deps); err != nil {
@@ -231,6 +231,7 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Auth, error) {
 		p.connect(a.owner, a.clock)
 	}
 	a.startTouches()
+	a.startKeyLooks()
 	return a, nil
 }
 

@@ -2,14 +2,12 @@ package auth
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/x509"
-	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
+	"sync/atomic"
+	"time"
 
 	"github.com/tenantgate/tenantgate/catalog"
 	"github.com/tenantgate/tenantgate/internal/seal"
@@ -24,18 +22,17 @@ const (
 
 const macKeyBytes = 32
 
-// keyring holds the keys that are made once, kept in the host database and sealed under the master secrets. Immutable.
+// keyring holds the keys that are kept in the host database, sealed under the master secrets. Those of MACs are made once;
+// the assertion's are renewed while requests are served.
 type keyring struct {
 	macs      [][]byte // of session tokens; the first signs, all verify
 	tokenMACs [][]byte // of API tokens, likewise
-	signer    *ecdsa.PrivateKey
-	kid       string
-	jwks      []byte // the public keys, as served
+	signing   atomic.Pointer[signers]
 }
 
 // loadKeyring reads the keys and makes those that are missing; of many replicas at once one makes them. A key that
 // is in force and cannot be opened is an error: nothing would verify, and a new one would end every session.
-func loadKeyring(ctx context.Context, host *catalog.HostDatabase, secrets seal.Keyset) (*keyring, error) {
+func loadKeyring(ctx context.Context, host *catalog.HostDatabase, secrets seal.Keyset, now time.Time) (*keyring, error) {
 	macs, err := loadMACKeys(ctx, host, secrets, purposeSessionMAC)
 	if err != nil {
 		return nil, err
@@ -44,18 +41,17 @@ func loadKeyring(ctx context.Context, host *catalog.HostDatabase, secrets seal.K
 	if err != nil {
 		return nil, err
 	}
-	signers, err := loadKeys(ctx, host, secrets, purposeAssertion, func() ([]byte, error) {
-		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-		if err != nil {
-			return nil, err
-		}
-		return x509.MarshalPKCS8PrivateKey(key)
-	})
+	keys, err := loadKeys(ctx, host, secrets, purposeAssertion, newAssertionKey)
+	if err != nil {
+		return nil, err
+	}
+	signing, err := newSigners(keys, now)
 	if err != nil {
 		return nil, err
 	}
 	ring := &keyring{macs: macs, tokenMACs: tokenMACs}
-	return ring, ring.setSigners(signers)
+	ring.signing.Store(signing)
+	return ring, nil
 }
 
 // loadMACKeys are the keys of one purpose that MACs are made with; the first signs, all verify.
@@ -80,8 +76,9 @@ func loadMACKeys(ctx context.Context, host *catalog.HostDatabase, secrets seal.K
 
 // opened is a key as it is used.
 type opened struct {
-	id    string
-	plain []byte
+	id      string
+	created string // as stored
+	plain   []byte
 }
 
 func loadKeys(ctx context.Context, host *catalog.HostDatabase, secrets seal.Keyset, purpose string, generate func() ([]byte, error)) ([]opened, error) {
@@ -101,9 +98,14 @@ func loadKeys(ctx context.Context, host *catalog.HostDatabase, secrets seal.Keys
 	if err != nil {
 		return nil, fmt.Errorf("keys for %s: %w", purpose, err)
 	}
-	keys := make([]opened, 0, 1+len(rows))
-	for _, row := range append([]catalog.Key{current}, rows...) {
-		if row.RetiredAt != nil || (row.ID == current.ID && len(keys) > 0) {
+	return openKeys(secrets, purpose, append([]catalog.Key{current}, rows...))
+}
+
+// openKeys opens the keys that are not retired, in their order, each once.
+func openKeys(secrets seal.Keyset, purpose string, rows []catalog.Key) ([]opened, error) {
+	keys := make([]opened, 0, len(rows))
+	for _, row := range rows {
+		if row.RetiredAt != nil || slices.ContainsFunc(keys, func(k opened) bool { return k.id == row.ID }) {
 			continue
 		}
 		plain, err := secrets.Open(keyPurpose(purpose, row.ID), row.Sealed)
@@ -113,7 +115,7 @@ func loadKeys(ctx context.Context, host *catalog.HostDatabase, secrets seal.Keys
 		if err != nil {
 			return nil, fmt.Errorf("key %s (%s): %w; the row was changed", row.ID, purpose, err)
 		}
-		keys = append(keys, opened{row.ID, plain})
+		keys = append(keys, opened{row.ID, row.CreatedAt, plain})
 	}
 	if len(keys) == 0 {
 		return nil, fmt.Errorf("no key for %s is in force", purpose)
@@ -123,46 +125,3 @@ func loadKeys(ctx context.Context, host *catalog.HostDatabase, secrets seal.Keys
 
 // keyPurpose names the row, so that a sealed key cannot be moved to another id or purpose.
 func keyPurpose(purpose, id string) string { return "sys_keys/" + purpose + "/" + id }
-
-// jwk is a public P-256 key (RFC 7517, RFC 7518 6.2).
-type jwk struct {
-	KeyType string `json:"kty"`
-	Use     string `json:"use"`
-	Alg     string `json:"alg"`
-	Curve   string `json:"crv"`
-	ID      string `json:"kid"`
-	X       string `json:"x"`
-	Y       string `json:"y"`
-}
-
-func (k *keyring) setSigners(keys []opened) error {
-	var doc struct {
-		Keys []jwk `json:"keys"`
-	}
-	for _, key := range keys {
-		parsed, err := x509.ParsePKCS8PrivateKey(key.plain)
-		if err != nil {
-			return fmt.Errorf("key %s (%s): not a private key", key.id, purposeAssertion)
-		}
-		private, ok := parsed.(*ecdsa.PrivateKey)
-		if !ok || private.Curve != elliptic.P256() {
-			return fmt.Errorf("key %s (%s): not a P-256 key", key.id, purposeAssertion)
-		}
-		if k.signer == nil {
-			k.signer, k.kid = private, key.id
-		}
-		point, err := private.PublicKey.Bytes() // 4, X, Y
-		if err != nil {
-			return fmt.Errorf("key %s (%s): %w", key.id, purposeAssertion, err)
-		}
-		doc.Keys = append(doc.Keys, jwk{
-			KeyType: "EC", Use: "sig", Alg: "ES256", Curve: "P-256", ID: key.id,
-			X: base64.RawURLEncoding.EncodeToString(point[1:33]), Y: base64.RawURLEncoding.EncodeToString(point[33:65]),
-		})
-	}
-	var err error
-	if k.jwks, err = json.Marshal(doc); err != nil {
-		return fmt.Errorf("key set: %w", err)
-	}
-	return nil
-}

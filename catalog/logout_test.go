@@ -18,6 +18,7 @@ func hotLogout() map[string][]string {
 		"logout_token_delete_expired": {"'0'"},
 		"count_sign_ups":              {"'192.0.2.9'", "'2026'"},
 		"sign_up_delete_old":          {"'0'"},
+		"key_retire":                  {"'k9'", "'2026'"},
 	}
 }
 

@@ -36,3 +36,6 @@ INSERT INTO tenantgate.sys_sign_ups (id, user_id, network, created_at) VALUES ($
 
 -- name: sign_up_delete_old
 DELETE FROM tenantgate.sys_sign_ups WHERE created_at COLLATE "C" <= $1
+
+-- name: key_retire
+UPDATE tenantgate.sys_keys SET retired_at = $2 WHERE id = $1 AND retired_at IS NULL
