@@ -69,13 +69,18 @@ func (k *Keys) Renew(ctx context.Context, purpose string, now time.Time, least t
 			return err
 		}
 		all = slices.DeleteFunc(all, func(k Key) bool { return k.RetiredAt != nil })
-		if len(all) > 0 && least > 0 && !instead {
-			if made, err := ParseTimestamp(all[0].CreatedAt); err != nil || now.Sub(made) < least {
+		at := now
+		if len(all) > 0 {
+			made, err := ParseTimestamp(all[0].CreatedAt)
+			if least > 0 && !instead && (err != nil || now.Sub(made) < least) {
 				key = all[0]
 				return nil
 			}
+			if err == nil && !at.After(made) {
+				at = made.Add(time.Microsecond) // by a clock that is ahead of ours: the newest is the last one all the same
+			}
 		}
-		if key, err = tx.makeKey(ctx, purpose, Timestamp(now), makeKey); err != nil {
+		if key, err = tx.makeKey(ctx, purpose, Timestamp(at), makeKey); err != nil {
 			return err
 		}
 		created = true
