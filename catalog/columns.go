@@ -18,6 +18,8 @@ func into(field any) any {
 	switch f := field.(type) {
 	case **string, *DBURI:
 		return f
+	case *Locks:
+		return locksInto{f}
 	case **bool:
 		return flagInto{f}
 	case *bool:

@@ -272,11 +272,11 @@ func TestBlockingEndsAllSessions(t *testing.T) {
 			t.Errorf("sessions left: %+v, %v", left, err)
 		}
 		must(t, h.UnblockUser(ctx, "ann"))
-		must(t, h.PauseTenant(ctx, "t1", ""))
+		must(t, h.PauseTenant(ctx, "t1", "", time.Time{}))
 		// A lock of another holder, written as another program may: by tenant_id alone.
 		execAs(t, url, h, "INSERT INTO tenantgate.sys_tenant_locks (tenant_id) VALUES ('t1')")
 		must(t, h.UnpauseTenant(ctx, "t1"))
-		if f, err := h.GrantFacts(ctx, GrantQuery{User: "ann", Tenant: "t1"}); err != nil || !f.Paused || f.Blocked {
+		if f, err := h.GrantFacts(ctx, GrantQuery{User: "ann", Tenant: "t1"}); err != nil || !f.Locks.Paused(fakeNow()) || f.Blocked {
 			t.Errorf("facts %+v, %v", f, err)
 		}
 		execAs(t, url, h, "INSERT INTO tenantgate.sys_user_blocks (user_id) VALUES ('bob')")
@@ -285,7 +285,7 @@ func TestBlockingEndsAllSessions(t *testing.T) {
 		}
 		for what, err := range map[string]error{
 			"block": h.BlockUser(ctx, "none", ""), "unblock": h.UnblockUser(ctx, "ann"),
-			"pause": h.PauseTenant(ctx, "none", ""), "unpause": h.UnpauseTenant(ctx, "t1"),
+			"pause": h.PauseTenant(ctx, "none", "", time.Time{}), "unpause": h.UnpauseTenant(ctx, "t1"),
 		} {
 			if !errors.Is(err, ErrNotFound) {
 				t.Errorf("%s of what is not there: %v", what, err)

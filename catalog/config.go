@@ -14,6 +14,9 @@ type Config struct {
 	Migrate *bool `yaml:"migrate"`
 	// Refs bounds what db_url references may point at; the zero value allows none.
 	Refs Refs `yaml:"refs"`
+	// Reserved are names that no tenant's slug or custom host may take. Package config fills it in. A process that knows
+	// none reserves none.
+	Reserved Reserved `yaml:"-" json:"-"`
 	// Clock gives the time of created_at columns. Nil: time.Now.
 	Clock func() time.Time `yaml:"-" json:"-"`
 }

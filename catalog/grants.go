@@ -37,7 +37,7 @@ type GrantFacts struct {
 	User         *GlobalUser // nil: no such user
 	Blocked      bool        // a row of sys_user_blocks stands
 	Tenant       *TenantCatalog
-	Paused       bool          // a row of sys_tenant_locks stands
+	Locks        Locks         // the tenant's rows of sys_tenant_locks
 	Memberships  []Membership  // all rows of (user, tenant), in no order
 	Subscription *Subscription // the newest with payment_type "subscription", nil without one
 	Plans        []PricingPlan // rows named by the tenant's or the subscription's plan_tier, or by an alias of these
@@ -109,7 +109,7 @@ type factRow struct {
 	user         GlobalUser
 	blocked      bool
 	tenant       TenantCatalog
-	paused       bool
+	locks        Locks
 	subscription Subscription
 	rowKey       string // of the membership: its id, or where ids may be NULL the rowid
 	membership   Membership
@@ -121,7 +121,7 @@ func (r *factRow) into() []any {
 	dst = intoAll(dst, userFields(&r.user))
 	dst = append(dst, into(&r.blocked))
 	dst = intoAll(dst, tenantFields(&r.tenant))
-	dst = append(dst, into(&r.paused))
+	dst = append(dst, into(&r.locks))
 	dst = intoAll(dst, subscriptionFields(&r.subscription))
 	dst = append(dst, into(&r.rowKey))
 	dst = intoAll(dst, membershipFields(&r.membership))
@@ -168,7 +168,7 @@ func (f *factFolder) add(facts *GrantFacts, r *factRow) {
 			facts.User = &r.user
 		}
 		if r.tenant.ID != "" {
-			facts.Tenant, facts.Paused = &r.tenant, r.paused
+			facts.Tenant, facts.Locks = &r.tenant, r.locks
 		}
 		if r.subscription.TenantID != "" {
 			facts.Subscription = &r.subscription

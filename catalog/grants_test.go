@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // seedGrants makes a user with two memberships, slugs, a custom host, plans and subscriptions.
@@ -63,7 +64,7 @@ func TestGrantFactsGatherEverythingAtOnce(t *testing.T) {
 		seedGrants(t, h)
 		f, err := h.GrantFacts(t.Context(), GrantQuery{User: "ann", Tenant: "t1", Aliases: map[string]string{"monthly": "basic", "z": "other"}})
 		must(t, err)
-		if f.User == nil || f.User.ID != "ann" || f.Blocked || f.Tenant == nil || f.Tenant.ID != "t1" || f.Paused {
+		if f.User == nil || f.User.ID != "ann" || f.Blocked || f.Tenant == nil || f.Tenant.ID != "t1" || f.Locks.Paused(fakeNow()) {
 			t.Errorf("facts %+v", f)
 		}
 		if got := membershipIDs(f.Memberships); got != "m1,m2" {
@@ -76,11 +77,11 @@ func TestGrantFactsGatherEverythingAtOnce(t *testing.T) {
 			t.Errorf("plans %s", got)
 		}
 		must(t, h.BlockUser(t.Context(), "ann", "left"))
-		must(t, h.PauseTenant(t.Context(), "t1", "moving"))
+		must(t, h.PauseTenant(t.Context(), "t1", "moving", time.Time{}))
 		f, err = h.GrantFacts(t.Context(), GrantQuery{User: "ann", Tenant: "t1"})
 		must(t, err)
-		if !f.Blocked || !f.Paused || planIDs(f.Plans) != "monthly,pro" {
-			t.Errorf("blocked %v, paused %v, plans %s", f.Blocked, f.Paused, planIDs(f.Plans))
+		if !f.Blocked || !f.Locks.Paused(fakeNow()) || planIDs(f.Plans) != "monthly,pro" {
+			t.Errorf("blocked %v, paused %v, plans %s", f.Blocked, f.Locks.Paused(fakeNow()), planIDs(f.Plans))
 		}
 	})
 }

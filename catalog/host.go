@@ -46,6 +46,8 @@ type HostDatabase struct {
 	loc     location
 	clock   func() time.Time
 	queries queries
+	// reserved are names of the proxy's own that no tenant may take.
+	reserved reservedNames
 
 	pool        *pgxpool.Pool // nil on SQLite
 	write, read *sql.DB       // the same on PostgreSQL
@@ -85,7 +87,7 @@ func open(ctx context.Context, cfg Config) (*HostDatabase, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &HostDatabase{uri: cfg.URL, engine: loc.engine, loc: loc, clock: cfg.Clock}
+	h := &HostDatabase{uri: cfg.URL, engine: loc.engine, loc: loc, clock: cfg.Clock, reserved: cfg.Reserved.normal()}
 	if h.clock == nil {
 		h.clock = time.Now
 	}

@@ -104,15 +104,6 @@ type StripeWebhookEvent struct {
 	CreatedAt   *string        `json:"created_at"`
 }
 
-// Domain is a row of core_tenant_domains: a slug or a custom host that names one tenant.
-type Domain struct {
-	Host      DomainName `json:"host"`
-	TenantID  TenantID   `json:"tenant_id"`
-	Kind      string     `json:"kind"`     // "slug" or "host"
-	Verified  bool       `json:"verified"` // a custom host is used only once verified; a slug always is
-	CreatedAt string     `json:"created_at"`
-}
-
 // Session is a row of sys_sessions. Nothing in it opens anything: the token is not stored, only its MAC.
 type Session struct {
 	ID        SessionID `json:"id"`

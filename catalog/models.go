@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"hash/fnv"
 	"strconv"
-	"strings"
 )
 
 // Tables are the models and reads, of a HostDatabase (each write a transaction of its own) or of a Tx.
@@ -54,7 +53,9 @@ type model[ID ~string, T any] struct {
 	fields  func(*T) []any
 	// fill sets fh-saas's Python-side defaults where a field is nil.
 	fill func(*T)
-	// check keeps the rules of a write; old is nil for an insert. It may lock.
+	// rule keeps the rules of a row that need no look at others.
+	rule func(h *HostDatabase, row *T) error
+	// check keeps the other rules of a write; old is nil for an insert. It may lock.
 	check func(ctx context.Context, tx *Tx, old, row *T) error
 	// gone ends, in the same transaction, what must not outlive a row that is deleted.
 	gone func(ctx context.Context, tx *Tx, id ID) error
@@ -111,6 +112,7 @@ func membershipModel() model[MembershipID, Membership] {
 			orDefault(&m.Role, "member")
 			orDefault(&m.IsActive, true)
 		},
+		rule:  membershipRule,
 		check: checkMembership,
 	}
 }
@@ -199,22 +201,6 @@ func webhookModel() model[WebhookEventID, StripeWebhookEvent] {
 	}
 }
 
-func domainModel() model[DomainName, Domain] {
-	return model[DomainName, Domain]{
-		table: ownSchema + ".core_tenant_domains", noun: "domain",
-		columns: []string{"host", "tenant_id", "kind", "verified", "created_at"},
-		fields: func(d *Domain) []any {
-			return []any{&d.Host, &d.TenantID, &d.Kind, &d.Verified, &d.CreatedAt}
-		},
-		fill: func(d *Domain) {
-			if d.Kind == "slug" {
-				d.Verified = true // nobody else can own it
-			}
-		},
-		check: checkDomain,
-	}
-}
-
 func orDefault[V any](field **V, v V) {
 	if *field == nil {
 		*field = &v
@@ -241,7 +227,10 @@ const namesLock = "names"
 
 func checkTenant(ctx context.Context, tx *Tx, old, row *TenantCatalog) error {
 	if old != nil {
-		return nil // an id never changes
+		return refuseDeleted(ctx, tx, old, row) // an id never changes
+	}
+	if _, err := tx.exec(ctx, "forget a deletion", "tenant_deletion_forget", string(row.ID)); err != nil {
+		return err // of a tenant of that id whose row another program removed
 	}
 	if err := tx.lock(ctx, namesLock); err != nil {
 		return err
@@ -253,13 +242,17 @@ func checkTenant(ctx context.Context, tx *Tx, old, row *TenantCatalog) error {
 	return err
 }
 
+func membershipRule(_ *HostDatabase, row *Membership) error {
+	if row.UserID == "" || row.TenantID == "" {
+		return errors.New("a membership needs user_id and tenant_id")
+	}
+	return nil
+}
+
 // membershipLocks is how many locks pairs of user and tenant share: an import locks each of them at most once.
 const membershipLocks = 256
 
 func checkMembership(ctx context.Context, tx *Tx, _, row *Membership) error {
-	if row.UserID == "" || row.TenantID == "" {
-		return errors.New("a membership needs user_id and tenant_id")
-	}
 	if row.IsActive == nil || !*row.IsActive {
 		return nil
 	}
@@ -274,54 +267,4 @@ func checkMembership(ctx context.Context, tx *Tx, _, row *Membership) error {
 		err = fmt.Errorf("%w: the user has an active membership of that tenant already", ErrConflict)
 	}
 	return err
-}
-
-func checkDomain(ctx context.Context, tx *Tx, old, row *Domain) error {
-	if err := checkDomainName(row); err != nil {
-		return err
-	}
-	if row.Kind == "slug" && (old == nil || old.Kind != "slug") {
-		if err := tx.lock(ctx, namesLock); err != nil {
-			return err
-		}
-		n, err := tx.count(ctx, "look for the tenant id", "count_tenant_id", string(row.Host))
-		if err != nil {
-			return err
-		}
-		if n > 0 {
-			return fmt.Errorf("%w: a tenant's id is that slug: choose another", ErrConflict)
-		}
-	}
-	n, err := tx.count(ctx, "look for the tenant", "count_tenant_id", string(row.TenantID))
-	if err == nil && n == 0 {
-		err = fmt.Errorf("domain's tenant: %w", ErrNotFound)
-	}
-	return err
-}
-
-// checkDomainName takes a slug of one label, or a host of several, in lower-case ASCII (RFC 1123 labels, and _ in
-// slugs, which fh-saas's tenant ids use too).
-func checkDomainName(d *Domain) error {
-	labels := strings.Split(string(d.Host), ".")
-	switch {
-	case d.Kind != "slug" && d.Kind != "host":
-		return errors.New("a domain's kind is slug or host")
-	case d.Kind == "slug" && len(labels) != 1:
-		return errors.New("a slug has no dot: use kind host for a custom domain")
-	case d.Kind == "host" && len(labels) < 2:
-		return errors.New("a custom host has a dot: use kind slug for a name below base_domain")
-	case len(d.Host) > 253:
-		return errors.New("a host has at most 253 characters")
-	}
-	for _, label := range labels {
-		if label == "" || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-' {
-			return errors.New("each label of a host has 1 to 63 characters and neither begins nor ends with -")
-		}
-		for _, c := range []byte(label) {
-			if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' && (c != '_' || d.Kind != "slug") {
-				return errors.New("a host is lower-case letters, digits and -, international names in their xn-- form")
-			}
-		}
-	}
-	return nil
 }

@@ -164,26 +164,6 @@ func (t *Tables) UnblockUser(ctx context.Context, user UserID) error {
 	return t.lift(ctx, "user.unblocked", "user_unblock", string(user))
 }
 
-// PauseTenant sets the operator's lock of the tenant, audited. Pausing twice changes nothing. ErrNotFound without such
-// a tenant.
-func (t *Tables) PauseTenant(ctx context.Context, tenant TenantID, reason string) error {
-	return t.at.change(ctx, func(tx *Tx) error {
-		if err := tx.mustExist(ctx, "tenant", "count_tenant_id", string(tenant)); err != nil {
-			return err
-		}
-		n, err := tx.exec(ctx, "pause tenant", "tenant_pause", string(tenant), clean(reason), tx.h.now())
-		if err != nil || n == 0 {
-			return err
-		}
-		return tx.Audit(ctx, "tenant.paused", string(tenant), map[string]any{"reason": reason})
-	})
-}
-
-// UnpauseTenant removes the operator's lock, audited; ErrNotFound if there is none. Locks of others stand.
-func (t *Tables) UnpauseTenant(ctx context.Context, tenant TenantID) error {
-	return t.lift(ctx, "tenant.unpaused", "tenant_unpause", string(tenant))
-}
-
 func (t *Tables) lift(ctx context.Context, event, name, id string) error {
 	return t.at.change(ctx, func(tx *Tx) error {
 		n, err := tx.exec(ctx, event, name, storable(id))

@@ -117,6 +117,9 @@ func (t *Table[ID, T]) storable(row *T) error {
 			return fmt.Errorf("%s: %w", t.noun, err)
 		}
 	}
+	if t.rule != nil {
+		return t.rule(t.at.host(), row)
+	}
 	return nil
 }
 

@@ -2,10 +2,12 @@ package config
 
 import (
 	"maps"
+	"net/url"
 	"slices"
 	"time"
 
 	"github.com/tenantgate/tenantgate/auth"
+	"github.com/tenantgate/tenantgate/catalog"
 	"github.com/tenantgate/tenantgate/router"
 )
 
@@ -38,6 +40,19 @@ func (c *Config) Defaults() {
 	fill(&c.Provisioning.Engine, "postgresql")
 	point(&c.Provisioning.Seal, true)
 	fill(&c.Audit.Mode, "required")
+	c.HostDatabase.Reserved = c.reservedNames()
+}
+
+// reservedNames are the hosts that the proxy itself answers under. A URL that is wrong, and so refused elsewhere, reserves
+// none.
+func (c *Config) reservedNames() catalog.Reserved {
+	r := catalog.Reserved{BaseDomain: c.Tenants.BaseDomain}
+	for _, text := range []string{c.PublicURL, c.Admin.PublicURL} {
+		if u, err := url.Parse(text); err == nil && u.Hostname() != "" {
+			r.Hosts = append(r.Hosts, u.Hostname())
+		}
+	}
+	return r
 }
 
 func (c *Config) identityDefaults() {

@@ -41,7 +41,7 @@ func (t *Trace) add(step, result, source string) {
 // this order. It is a pure function of its arguments: no I/O, no http, no clock of its own. Exactly one of the results
 // is set: a grant, or the code of the first question that was not answered with yes.
 func (p *Policy) Decide(route *Route, rec *Record, now time.Time, trace *Trace) (*Grant, Code) {
-	if code := p.mayEnter(rec, trace); code != "" {
+	if code := p.mayEnter(rec, now, trace); code != "" {
 		return nil, code
 	}
 	g := &Grant{User: rec.user, Membership: rec.membership, Tenant: rec.tenant, opened: rec.opened.Load(), enc: &rec.enc}
@@ -61,7 +61,7 @@ func (p *Policy) Decide(route *Route, rec *Record, now time.Time, trace *Trace) 
 }
 
 // mayEnter asks who and where: the user, the membership, the tenant.
-func (p *Policy) mayEnter(rec *Record, trace *Trace) Code {
+func (p *Policy) mayEnter(rec *Record, now time.Time, trace *Trace) Code {
 	switch {
 	case !rec.userKnown:
 		trace.add("user", string(UnknownUser), "core_users")
@@ -81,7 +81,7 @@ func (p *Policy) mayEnter(rec *Record, trace *Trace) Code {
 	case !rec.tenantActive:
 		trace.add("tenant", string(TenantInactive), "core_tenants.is_active")
 		return TenantInactive
-	case rec.paused:
+	case rec.locks.Paused(now):
 		trace.add("tenant", string(TenantPaused), "sys_tenant_locks")
 		return TenantPaused
 	}

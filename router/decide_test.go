@@ -62,7 +62,10 @@ func TestDecision(t *testing.T) {
 		{name: "NULL membership flag", change: func(f *catalog.GrantFacts) { f.Memberships[0].IsActive = nil }, want: MembershipInactive},
 		{name: "suspended tenant", change: func(f *catalog.GrantFacts) { f.Tenant.IsActive = new(false) }, want: TenantInactive},
 		{name: "NULL tenant flag", change: func(f *catalog.GrantFacts) { f.Tenant.IsActive = nil }, want: TenantInactive},
-		{name: "paused tenant", change: func(f *catalog.GrantFacts) { f.Paused = true }, want: TenantPaused},
+		{name: "paused tenant", change: func(f *catalog.GrantFacts) { f.Locks = catalog.LockedUntil(time.Time{}) }, want: TenantPaused},
+		{name: "a pause that ends later", change: func(f *catalog.GrantFacts) { f.Locks = catalog.LockedUntil(noon.Add(time.Microsecond)) }, want: TenantPaused},
+		{name: "a pause that ends now", change: func(f *catalog.GrantFacts) { f.Locks = catalog.LockedUntil(noon) }},
+		{name: "a pause that has ended", change: func(f *catalog.GrantFacts) { f.Locks = catalog.LockedUntil(noon.Add(-time.Hour)) }},
 		{name: "no subscription", change: func(f *catalog.GrantFacts) { f.Subscription = nil }, want: SubscriptionRequired},
 		{name: "canceled", change: func(f *catalog.GrantFacts) { f.Subscription.Status = new("canceled") }, want: SubscriptionRequired},
 		{name: "canceled on an optional route", change: func(f *catalog.GrantFacts) { f.Subscription.Status = new("canceled") }, route: Route{subscriptionOptional: true}},
@@ -105,6 +108,19 @@ func TestDecision(t *testing.T) {
 				t.Errorf("grant = %+v", grant)
 			}
 		})
+	}
+}
+
+// TestPauseEndsByTheClock: one record, remembered, closes and opens again without a new look at the host database.
+func TestPauseEndsByTheClock(t *testing.T) {
+	facts := payingFacts()
+	facts.Locks = catalog.LockedUntil(noon.Add(10 * time.Minute))
+	p := testPolicy(t, billing.Config{})
+	rec := p.newRecord(facts)
+	for after, want := range map[time.Duration]Code{0: TenantPaused, 10*time.Minute - 1: TenantPaused, 10 * time.Minute: "", time.Hour: ""} {
+		if _, code := p.Decide(&Route{}, rec, noon.Add(after), nil); code != want {
+			t.Errorf("%v into a pause of 10m: %q, want %q", after, code, want)
+		}
 	}
 }
 
@@ -181,7 +197,9 @@ func TestNothingIsLetThroughByAccident(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		f := payingFacts()
 		f.Blocked = rapid.Bool().Draw(rt, "blocked")
-		f.Paused = rapid.Bool().Draw(rt, "paused")
+		f.Locks = rapid.SampledFrom([]catalog.Locks{
+			{}, catalog.LockedUntil(time.Time{}), catalog.LockedUntil(noon.Add(time.Second)), catalog.LockedUntil(noon.Add(-time.Second)),
+		}).Draw(rt, "locks")
 		f.Tenant.IsActive = flag.Draw(rt, "tenant active")
 		f.Memberships[0].IsActive = flag.Draw(rt, "membership active")
 		f.Memberships[0].UserID = rapid.SampledFrom([]catalog.UserID{"u1", "u2", ""}).Draw(rt, "member")
@@ -202,7 +220,7 @@ func TestNothingIsLetThroughByAccident(t *testing.T) {
 			return
 		}
 		m := f.Memberships[0]
-		if f.Blocked || f.Paused || f.User == nil || f.Tenant == nil || !*f.Tenant.IsActive || m.IsActive == nil ||
+		if f.Blocked || f.Locks.Paused(noon) || f.User == nil || f.Tenant == nil || !*f.Tenant.IsActive || m.IsActive == nil ||
 			!*m.IsActive || m.UserID != f.User.ID || m.TenantID != f.Tenant.ID || *f.Subscription.Status != "active" {
 			rt.Fatalf("let through: %+v", f)
 		}

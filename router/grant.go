@@ -91,7 +91,7 @@ type Record struct {
 
 	tenantKnown  bool
 	tenantActive bool
-	paused       bool
+	locks        catalog.Locks
 	tenant       Tenant
 	tenantTier   *string
 
@@ -126,7 +126,7 @@ const (
 
 // newRecord prepares facts for deciding.
 func (p *Policy) newRecord(f catalog.GrantFacts) *Record {
-	r := &Record{blocked: f.Blocked, paused: f.Paused}
+	r := &Record{blocked: f.Blocked, locks: f.Locks}
 	if f.User != nil {
 		r.userKnown = true
 		r.user = User{ID: f.User.ID, Email: text(f.User.Email)}

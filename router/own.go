@@ -335,7 +335,7 @@ func (g *Gate) choose(w http.ResponseWriter, r *http.Request, x *exchange) {
 		g.refuse(w, x, denialOf(err))
 		return
 	}
-	if code := g.engine.policy.mayEnter(rec, nil); code != "" {
+	if code := g.engine.policy.mayEnter(rec, g.clock(), nil); code != "" {
 		g.refuse(w, x, deny(code))
 		return
 	}

@@ -11,7 +11,8 @@ WITH named AS (
 	) AS tenant_id
 ), tenant AS (
 	SELECT t.id, t.name, t.db_url, t.is_active, t.plan_tier, t.created_at,
-		EXISTS (SELECT 1 FROM tenantgate.sys_tenant_locks l WHERE l.tenant_id = t.id) AS paused
+		(SELECT string_agg(replace(coalesce(l.expires_at, ''), '|', '?'), '|') FROM tenantgate.sys_tenant_locks l
+			WHERE l.tenant_id = t.id) AS locks
 	FROM core_tenants t
 	WHERE t.id = (SELECT named.tenant_id FROM named)
 ), newest AS (
@@ -26,7 +27,7 @@ WITH named AS (
 SELECT
 	u.id, u.email, u.oauth_id, u.password_hash, u.stripe_cust_id, u.is_sys_admin, u.created_at, u.last_login,
 	EXISTS (SELECT 1 FROM tenantgate.sys_user_blocks b WHERE b.user_id = $1),
-	tenant.id, tenant.name, tenant.db_url, tenant.is_active, tenant.plan_tier, tenant.created_at, tenant.paused,
+	tenant.id, tenant.name, tenant.db_url, tenant.is_active, tenant.plan_tier, tenant.created_at, tenant.locks,
 	newest.id, newest.tenant_id, newest.stripe_sub_id, newest.stripe_cust_id, newest.plan_tier, newest.status,
 	newest.current_period_end, newest.cancel_at_period_end, newest.payment_type, newest.amount_cents,
 	newest.product_name, newest.trial_end, newest.created_at,
@@ -55,7 +56,8 @@ SELECT
 	u.id, u.email, u.oauth_id, u.password_hash, u.stripe_cust_id, u.is_sys_admin, u.created_at, u.last_login,
 	EXISTS (SELECT 1 FROM tenantgate.sys_user_blocks b WHERE b.user_id = $1),
 	listed.id, listed.name, listed.db_url, listed.is_active, listed.plan_tier, listed.created_at,
-	EXISTS (SELECT 1 FROM tenantgate.sys_tenant_locks l WHERE l.tenant_id = listed.id),
+	(SELECT string_agg(replace(coalesce(l.expires_at, ''), '|', '?'), '|') FROM tenantgate.sys_tenant_locks l
+		WHERE l.tenant_id = listed.id),
 	s.id, s.tenant_id, s.stripe_sub_id, s.stripe_cust_id, s.plan_tier, s.status, s.current_period_end,
 	s.cancel_at_period_end, s.payment_type, s.amount_cents, s.product_name, s.trial_end, s.created_at,
 	m.ROWKEY, m.id, m.user_id, m.tenant_id, m.profile_id, m.meta_attributes, m.role, m.is_active, m.created_at,

@@ -50,14 +50,6 @@ INSERT INTO tenantgate.sys_user_blocks (user_id, reason, created_at) VALUES ($1,
 -- name: user_unblock
 DELETE FROM tenantgate.sys_user_blocks WHERE user_id = $1
 
--- name: tenant_pause
-INSERT INTO tenantgate.sys_tenant_locks (tenant_id, holder, reason, created_at)
-VALUES ($1, 'operator', $2, $3)
-ON CONFLICT DO NOTHING
-
--- name: tenant_unpause
-DELETE FROM tenantgate.sys_tenant_locks WHERE tenant_id = $1 AND holder = 'operator'
-
 -- name: lock
 -- An advisory lock to the transaction's end; SQLite has one writer and needs none.
 SELECT pg_advisory_xact_lock(hashtextextended($1, 8387500981466145))

@@ -42,6 +42,8 @@ type cli struct {
 	t       testing.TB
 	environ []string
 	clock   func() time.Time
+	// lookupTXT stands for the system's resolver; nil: nothing is found.
+	lookupTXT func(ctx context.Context, name string) ([]string, error)
 }
 
 func newCLI(t testing.TB, hostURL string) *cli {
@@ -56,7 +58,7 @@ func sqliteURL(t testing.TB) string {
 
 func (c *cli) feed(in string, args ...string) result {
 	var out, errs syncBuffer
-	p := &program{in: strings.NewReader(in), out: &out, err: &errs, environ: c.environ, clock: c.clock, open: openGate}
+	p := &program{in: strings.NewReader(in), out: &out, err: &errs, environ: c.environ, clock: c.clock, open: openGate, lookupTXT: c.lookupTXT}
 	code := p.run(c.t.Context(), args)
 	return result{code, out.String(), errs.String()}
 }

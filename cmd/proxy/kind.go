@@ -27,9 +27,12 @@ type kind[ID ~string, T any] struct {
 	// findPair: a row is also named by --user and --tenant.
 	findPair func(ctx context.Context, t *catalog.Tables, user, tenant string) (ID, error)
 	// argument takes what create has as its argument; nil: create has none.
-	argument func(*T, string)
-	required []string // flags that create needs
-	filters  []string // columns by which list filters, by flags of their names
+	argument func(*T, string) error
+	// more gives fields that our own tables add to rows, under moreNames; nil: none.
+	more      func(context.Context, *catalog.Tables, []T) ([]record, error)
+	moreNames []string
+	required  []string // flags that create needs
+	filters   []string // columns by which list filters, by flags of their names
 	// examples of each verb's arguments.
 	examples map[string]string
 }
@@ -76,11 +79,11 @@ func (k *kind[ID, T]) list(p *program) *cobra.Command {
 			if err := k.read(ctx, host, *reveal, read, func() []T { return rows }); err != nil {
 				return fmt.Errorf("list %s: %w", k.plural, err)
 			}
-			records := make([]record, len(rows))
-			for i := range rows {
-				records[i] = k.record(&rows[i], *reveal)
+			records, err := k.records(ctx, &host.Tables, rows, *reveal)
+			if err != nil {
+				return err
 			}
-			return writeList(p.out, *output, k.names(), records, next)
+			return writeList(p.out, *output, append(k.names(), k.moreNames...), records, next)
 		})
 	}
 	return cmd
@@ -105,7 +108,11 @@ func (k *kind[ID, T]) show(p *program) *cobra.Command {
 			if err := k.read(ctx, host, *reveal, read, func() []T { return []T{*row} }); err != nil {
 				return err
 			}
-			return writeOne(p.out, *output, k.record(row, *reveal))
+			done, err := k.one(ctx, &host.Tables, row, *reveal)
+			if err != nil {
+				return err
+			}
+			return writeOne(p.out, *output, done)
 		})
 	}
 	return cmd
@@ -143,7 +150,9 @@ func (k *kind[ID, T]) create(p *program) *cobra.Command {
 		}
 		var row T
 		if k.argument != nil {
-			k.argument(&row, args[0])
+			if err := k.argument(&row, args[0]); err != nil {
+				return usagef("%s: %w", cmd.CommandPath(), err)
+			}
 		}
 		for _, name := range k.required {
 			if given[name] == "" {
@@ -157,7 +166,7 @@ func (k *kind[ID, T]) create(p *program) *cobra.Command {
 			if err := k.table(&tx.Tables).Insert(ctx, &row); err != nil {
 				return nil, fmt.Errorf("create %s: %w", k.name, err)
 			}
-			return k.record(&row, false), nil
+			return k.one(ctx, &tx.Tables, &row, false)
 		})
 	}
 	return cmd
@@ -188,7 +197,7 @@ func (k *kind[ID, T]) update(p *program) *cobra.Command {
 			if err != nil {
 				return nil, err
 			}
-			return k.record(row, false), nil
+			return k.one(ctx, &tx.Tables, row, false)
 		})
 	}
 	return cmd
@@ -231,7 +240,7 @@ func (k *kind[ID, T]) remove(p *program) *cobra.Command {
 			if err := k.table(&tx.Tables).Delete(ctx, *k.id(row)); err != nil {
 				return nil, fmt.Errorf("delete %s %s: %w", k.name, *k.id(row), err)
 			}
-			return k.record(row, false), nil
+			return k.one(ctx, &tx.Tables, row, false)
 		})
 	}
 	return cmd
@@ -315,6 +324,33 @@ func (k *kind[ID, T]) record(row *T, reveal bool) record {
 		}
 	}
 	return out
+}
+
+// records are rows as they are shown, with what our own tables add.
+func (k *kind[ID, T]) records(ctx context.Context, t *catalog.Tables, rows []T, reveal bool) ([]record, error) {
+	out := make([]record, len(rows))
+	for i := range rows {
+		out[i] = k.record(&rows[i], reveal)
+	}
+	if k.more == nil || len(rows) == 0 {
+		return out, nil
+	}
+	more, err := k.more(ctx, t, rows)
+	if err != nil {
+		return nil, err
+	}
+	for i := range out {
+		out[i] = append(out[i], more[i]...)
+	}
+	return out, nil
+}
+
+func (k *kind[ID, T]) one(ctx context.Context, t *catalog.Tables, row *T, reveal bool) (record, error) {
+	all, err := k.records(ctx, t, []T{*row}, reveal)
+	if err != nil {
+		return nil, err
+	}
+	return all[0], nil
 }
 
 func (k *kind[ID, T]) names() []string {

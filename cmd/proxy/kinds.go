@@ -1,11 +1,6 @@
 package main
 
 import (
-	"context"
-	"strings"
-
-	"github.com/spf13/cobra"
-
 	"github.com/tenantgate/tenantgate/catalog"
 )
 
@@ -36,7 +31,7 @@ func users() *kind[catalog.UserID, catalog.GlobalUser] {
 	}
 }
 
-func tenants() *kind[catalog.TenantID, catalog.TenantCatalog] {
+func tenants(p *program) *kind[catalog.TenantID, catalog.TenantCatalog] {
 	type row = catalog.TenantCatalog
 	return &kind[catalog.TenantID, row]{
 		name: "tenant", plural: "tenants", about: "where a customer's data is", naming: "ID|SLUG",
@@ -48,9 +43,10 @@ func tenants() *kind[catalog.TenantID, catalog.TenantCatalog] {
 			textColumn("plan_tier", "plan key", func(r *row) **string { return &r.PlanTier }, nil),
 			textColumn("created_at", createdUsage, func(r *row) **string { return &r.CreatedAt }, timestamp),
 		},
-		table:   func(t *catalog.Tables) *catalog.Table[catalog.TenantID, row] { return &t.Tenants },
-		id:      func(r *row) *catalog.TenantID { return &r.ID },
-		find:    findTenant,
+		table: func(t *catalog.Tables) *catalog.Table[catalog.TenantID, row] { return &t.Tenants },
+		id:    func(r *row) *catalog.TenantID { return &r.ID },
+		find:  findTenant,
+		more:  p.tenantStates, moreNames: tenantStateNames(),
 		filters: []string{"is_active", "plan_tier"},
 		examples: map[string]string{
 			"list":   "--is-active=false",
@@ -154,96 +150,4 @@ func subscriptions() *kind[catalog.SubscriptionID, catalog.Subscription] {
 			"delete": "9a1b2c3d4e5f60718293a4b5c6d7e8f9",
 		},
 	}
-}
-
-func domains() *kind[catalog.DomainName, catalog.Domain] {
-	type row = catalog.Domain
-	return &kind[catalog.DomainName, row]{
-		name: "domain", plural: "domains", about: "slugs and custom hosts that name a tenant", naming: "HOST",
-		columns: []column[row]{
-			idColumn("host", "slug or host", func(r *row) *catalog.DomainName { return &r.Host }).shownOnly(),
-			referenceColumn("tenant_id", "the tenant's id or slug", tenantReference, func(r *row) *catalog.TenantID { return &r.TenantID }),
-			kindColumn(), verifiedColumn(), madeColumn(),
-		},
-		table:    func(t *catalog.Tables) *catalog.Table[catalog.DomainName, row] { return &t.Domains },
-		id:       func(r *row) *catalog.DomainName { return &r.Host },
-		find:     findDomain,
-		argument: nameDomain,
-		required: []string{"tenant_id"},
-		filters:  []string{"tenant_id"},
-		examples: map[string]string{
-			"list":   "--tenant acme",
-			"show":   "portal.acme.com",
-			"create": "portal.acme.com --tenant acme",
-			"update": "portal.acme.com --tenant globex",
-			"delete": "portal.acme.com",
-		},
-	}
-}
-
-// kindColumn is what a domain is: shown, and derived by the catalog from the host.
-func kindColumn() column[catalog.Domain] {
-	return column[catalog.Domain]{name: "kind", silent: true, bind: func(r *catalog.Domain) cell {
-		return cell{get: func() any { return r.Kind }}
-	}}
-}
-
-// verifiedColumn is shown only: `domain verify` sets it.
-func verifiedColumn() column[catalog.Domain] {
-	return column[catalog.Domain]{name: "verified", silent: true, bind: func(r *catalog.Domain) cell {
-		return cell{get: func() any { return r.Verified }}
-	}}
-}
-
-func madeColumn() column[catalog.Domain] {
-	return column[catalog.Domain]{name: "created_at", silent: true, bind: func(r *catalog.Domain) cell {
-		return cell{get: func() any { return r.CreatedAt }}
-	}}
-}
-
-// nameDomain sets the host, and what it is: a slug has one label, a host several.
-func nameDomain(d *catalog.Domain, name string) {
-	d.Host = domainName(name)
-	d.Kind = "slug"
-	if strings.Contains(string(d.Host), ".") {
-		d.Kind = "host"
-	}
-}
-
-// domainName takes a host in any case, with or without the root's dot.
-func domainName(s string) catalog.DomainName {
-	return catalog.DomainName(strings.TrimSuffix(strings.ToLower(s), "."))
-}
-
-func findDomain(_ context.Context, _ *catalog.Tables, name string) (catalog.DomainName, error) {
-	return domainName(name), nil
-}
-
-// domainVerify marks a custom host as proven to be the tenant's.
-func domainVerify(p *program) *cobra.Command {
-	k := domains()
-	cmd := &cobra.Command{
-		Use: "verify HOST", Short: "Take a custom host into use", Args: oneArg("HOST"),
-		Long: "Takes a custom host into use. With --confirm the operator vouches that it is the tenant's; looking up the\n" +
-			"TXT record _tenantgate.HOST is not supported yet.",
-		Example: "tenantgate domain verify portal.acme.com --confirm",
-	}
-	output := outputFlag(cmd)
-	confirm := cmd.Flags().Bool("confirm", false, "you vouch that the host is the tenant's")
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if !*confirm {
-			return errNotYet("looking up the TXT record", "pass --confirm if you know that the host is the tenant's")
-		}
-		return p.change(cmd.Context(), *output, func(ctx context.Context, tx *catalog.Tx) (record, error) {
-			row, err := k.modify(ctx, tx, selector{id: args[0]}, func(d *catalog.Domain) error {
-				d.Verified = true
-				return nil
-			})
-			if err != nil {
-				return nil, err
-			}
-			return k.record(row, false), nil
-		})
-	}
-	return cmd
 }

@@ -14,6 +14,7 @@ import (
 	"context"
 	"io"
 	"log"
+	"net"
 	"os"
 	"os/signal"
 	"syscall"
@@ -30,6 +31,8 @@ type program struct {
 	clock    func() time.Time
 	// open wires a gate together; serve, demo and explain use it.
 	open opener
+	// lookupTXT reads the TXT records of a name; domain verify uses it.
+	lookupTXT func(ctx context.Context, name string) ([]string, error)
 
 	configFile string // --config
 }
@@ -39,7 +42,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
 	log.SetOutput(telemetry.UnquotedWriter(os.Stderr)) // net/http's client prints what an app sends after its answer
-	p := &program{in: os.Stdin, out: os.Stdout, err: os.Stderr, environ: os.Environ(), clock: time.Now, open: openGate}
+	p := &program{in: os.Stdin, out: os.Stdout, err: os.Stderr, environ: os.Environ(), clock: time.Now, open: openGate, lookupTXT: net.DefaultResolver.LookupTXT}
 	os.Exit(p.run(ctx, os.Args[1:]))
 }
 

@@ -23,11 +23,11 @@ func (p *program) root() *cobra.Command {
 	root.PersistentFlags().StringVar(&p.configFile, "config", "", "configuration file; absent: ./config.yaml, else the environment alone")
 	root.AddCommand(
 		demoCommand(p), initCommand(p), serveCommand(p), configCommand(p), migrateCommand(p), explainCommand(p),
-		tenants().command(p, tenantDelete(p),
+		tenants(p).command(p, tenantDelete(p), tenantRestore(p),
 			tenantActivity(p, "suspend", "Keep everybody out of a tenant", false),
 			tenantActivity(p, "resume", "Let members into a suspended tenant again", true),
 			notYet("provision", "Make a tenant with its database"), notYet("migrate", "Run the tenants' migrations"),
-			notYet("pause", "Keep everybody out for a while"), notYet("unpause", "End a pause"),
+			tenantPause(p), tenantUnpause(p),
 			notYet("encrypt", "Seal db_url"), notYet("doctor", "List what is orphaned")),
 		users().command(p, userBlock(p), userUnblock(p)),
 		members().command(p), plans().command(p, notYet("sync", "Compare plans with Stripe")),
