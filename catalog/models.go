@@ -93,7 +93,10 @@ func tenantModel() model[TenantID, TenantCatalog] {
 		},
 		check: checkTenant,
 		gone: func(ctx context.Context, tx *Tx, id TenantID) error {
-			_, err := tx.APITokens.DeleteByTenant(ctx, id)
+			if _, err := tx.APITokens.DeleteByTenant(ctx, id); err != nil {
+				return err
+			}
+			_, err := tx.exec(ctx, "forget a deletion", "tenant_deletion_forget", string(id))
 			return err
 		},
 	}
