@@ -27,6 +27,9 @@ func (l Locks) Paused(now time.Time) bool { return l.held && (l.until.IsZero() |
 // Until is when the last lock ends; false if one of them has no end, or if there is none.
 func (l Locks) Until() (time.Time, bool) { return l.until, l.held && !l.until.IsZero() }
 
+// Endless reports whether a lock stands that no clock ends.
+func (l Locks) Endless() bool { return l.held && l.until.IsZero() }
+
 // locksInto reads the ends of a tenant's locks, joined by |. A lock without an end, or with one that cannot be read,
 // stands until somebody removes it.
 type locksInto struct{ to *Locks }

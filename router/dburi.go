@@ -83,7 +83,7 @@ func (r *Record) keep(stored catalog.DBURI) {
 // openURI makes sure that the record of a sealed or referenced db_url holds the URI as it is now. An error says that it
 // was not found out; a db_url that does not open is none: the record says so.
 func (d *directory) openURI(ctx context.Context, r *Record) error {
-	if r.stored.IsZero() || d.opener == nil || r.member != activeMembership || !r.tenantActive {
+	if r.stored.IsZero() || d.opener == nil || r.member != activeMembership || !r.tenantActive || r.locks.Endless() {
 		return nil
 	}
 	now := r.opened.Load()

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/tenantgate/tenantgate/billing"
 	"github.com/tenantgate/tenantgate/catalog"
@@ -60,7 +61,7 @@ func TestSealedURIIsOpenedOnceAndSentAsIfItWerePlain(t *testing.T) {
 		func(f *catalog.GrantFacts) { f.Memberships = nil },
 		func(f *catalog.GrantFacts) { f.Memberships[0].IsActive = nil },
 		func(f *catalog.GrantFacts) { f.Tenant.IsActive = nil },
-		func(f *catalog.GrantFacts) { f.Paused = true },
+		func(f *catalog.GrantFacts) { f.Locks = catalog.LockedUntil(time.Time{}) },
 	} {
 		facts := storing("enc:v1:x")
 		f(&facts)
