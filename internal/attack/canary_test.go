@@ -203,6 +203,7 @@ func (n *nest) visit(t *testing.T, l net.Listener) {
 	}()
 	session := n.flows(t)
 	n.probes(t, session)
+	n.tokens(t)
 	n.rows(t)
 	n.pages(t, session)
 	n.outage(t)
@@ -343,7 +344,7 @@ func (n *nest) complete(t *testing.T) {
 		},
 		"span": {"decide", "load", "upstream", "request"}, "/metrics": {"tenantgate_requests_total{"}, "/readyz": {"ready"},
 		"answer": {"<html", `"code":"tenant_misconfigured"`, "workspace"}, ownLink: {"/_gate/login"}, "explain": {`"steps"`},
-		"error": {"reload: provider"}, "configuration": {"client_secret: "}, "row": {"tenant.created", "tenant.updated", "sys_sessions"},
+		"error": {"reload: provider"}, "configuration": {"client_secret: "}, "row": {"tenant.created", "tenant.updated", "sys_sessions", "sys_api_tokens"}, "admin page": {"readiness", "unauthenticated"},
 	} {
 		for _, want := range wants {
 			if !strings.Contains(n.text(where), want) {

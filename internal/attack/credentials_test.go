@@ -113,6 +113,11 @@ func mintToken(t testing.TB, host *catalog.HostDatabase, spec auth.TokenSpec) (*
 	if err != nil {
 		t.Fatal(err)
 	}
+	return mintTokenUnder(t, host, secrets, spec)
+}
+
+func mintTokenUnder(t testing.TB, host *catalog.HostDatabase, secrets seal.Keyset, spec auth.TokenSpec) (*catalog.APIToken, string) {
+	t.Helper()
 	maker, err := auth.NewTokenMaker(t.Context(), host, secrets)
 	if err != nil {
 		t.Fatal(err)
