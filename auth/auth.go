@@ -5,7 +5,7 @@
 // pages of the sign-in flow are http handlers beside that. Nothing here decides what a person may do.
 //
 // Concurrency: an Auth is safe for concurrent use. Its goroutines (fetches of provider documents, writes of last use)
-// are its own and Close waits for them. Facts read from the host database are remembered for at most five seconds,
+// are its own and Close waits for them. Facts read from the host database are remembered until they change,
 // "there is none" too, and a sign-out through this Auth forgets at once; what was verified is remembered, never a
 // verdict: expiry, user and block are looked at on every call.
 //
@@ -155,8 +155,12 @@ type Deps struct {
 	TenantClaim string
 	// CacheEntries bounds each cache. 0: 100000.
 	CacheEntries int
-	// CacheTTL shortens how long facts are used; more than 5 s counts as 5 s. 0: 5 s; negative: every call reads.
-	CacheTTL time.Duration
+	// CacheTTL is how long facts are used, CacheNegativeTTL how long it is remembered that there is none. 0: 5 s;
+	// negative: every call reads.
+	CacheTTL, CacheNegativeTTL time.Duration
+	// Coherence knows what changes in Host, and how long memory may answer. Nil: nobody tells, and facts are used for 5 s
+	// at most.
+	Coherence *cache.Coherence
 	// Clock is the time. Nil: time.Now.
 	Clock func() time.Time
 	// Log gets what operators should know; never a secret. Nil: nothing is logged.
@@ -170,10 +174,14 @@ type Deps struct {
 	Transport http.RoundTripper
 }
 
-// maxFactsAge is how old facts of the host database may be.
+// maxFactsAge is how old facts of the host database may be where nobody tells of changes.
 const maxFactsAge = 5 * time.Second
 
-const defaultEntries = 100_000
+const (
+	defaultEntries = 100_000
+	// loads bounds the reads that wait for the host database at once, for each kind of facts.
+	loads = 128
+)
 
 // Auth recognises people. Make it with New.
 type Auth struct {
@@ -289,15 +297,15 @@ func (a *Auth) openCaches(deps Deps) error {
 	if entries <= 0 {
 		entries = defaultEntries
 	}
-	ttl := deps.CacheTTL
-	if ttl == 0 || ttl > maxFactsAge {
-		ttl = maxFactsAge
+	facts := cache.Config{
+		Entries: entries, TTL: factsAge(deps, deps.CacheTTL), NegativeTTL: factsAge(deps, deps.CacheNegativeTTL), Loads: loads, Clock: a.clock,
 	}
-	facts := cache.Config{Entries: entries, TTL: ttl, NegativeTTL: ttl, Clock: a.clock}
-	a.sessions = cache.New[sessionKey, *sessionFacts](facts)
-	a.subjects = cache.New[string, subjectFacts](facts)
-	a.apiTokens = cache.New[apiKey, *apiTokenFacts](facts)
-	a.domains = cache.New[string, bool](cache.Config{Entries: 1024, TTL: ttl, NegativeTTL: ttl, Clock: a.clock})
+	a.sessions = cache.NewCoherent(facts, sessionDepends(deps.Coherence))
+	a.subjects = cache.NewCoherent(facts, subjectDepends(deps.Coherence))
+	a.apiTokens = cache.NewCoherent(facts, apiTokenDepends(deps.Coherence))
+	few := facts
+	few.Entries = 1024
+	a.domains = cache.NewCoherent(few, domainDepends(deps.Coherence))
 	a.tokens = cache.New[tokenKey, *tokenFacts](cache.Config{Entries: entries, TTL: rememberTokens, Clock: a.clock})
 	var err error
 	if a.uses, err = lru.New[sessionKey, *lastUse](entries); err != nil {

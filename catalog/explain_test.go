@@ -45,6 +45,7 @@ func hot() map[string][]string {
 	all := map[string][]string{
 		"grant_facts":                {"'u9'", "NULL", "'d9'", "NULL", `'{"p9": "p10"}'`},
 		"user_grants":                {"'u9'", `'{"p9": "p10"}'`, "100"},
+		"user_membership_tenants":    {"'u9'", "100"},
 		"resolve_tenant":             {"NULL", "'d9'", "NULL"},
 		"user_by_subject":            {"'s9'"},
 		"users_by_email":             {"'e9@x'"},

@@ -84,6 +84,25 @@ func (t *Tables) UserGrants(ctx context.Context, user UserID, aliases map[string
 	return t.facts(ctx, "read the user's grants", readDeadline, "user_grants", storable(string(user)), a, min(limit, maxPage))
 }
 
+// MembershipTenants returns the tenants of the user's membership rows, active or not, whether such a tenant exists or
+// not, at most limit, in no order.
+func (t *Tables) MembershipTenants(ctx context.Context, user UserID, limit int) ([]TenantID, error) {
+	var ids []TenantID
+	args := []any{storable(string(user)), limit}
+	err := t.at.query(ctx, "read the user's memberships", readDeadline, "user_membership_tenants", args, func(rows *sql.Rows) error {
+		ids = nil
+		for rows.Next() {
+			var id TenantID
+			if err := rows.Scan(into(&id)); err != nil {
+				return err
+			}
+			ids = append(ids, id)
+		}
+		return rows.Err()
+	})
+	return ids, err
+}
+
 // nameParameters says where a name is looked up: as id, as slug, as custom host.
 func nameParameters(name string, kind NameKind) (id, slug, domain sql.NullString) {
 	if kind == NameDomain {

@@ -4,15 +4,26 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/tenantgate/tenantgate/cache"
 	"github.com/tenantgate/tenantgate/catalog"
 )
 
-// maxAge bounds how old a remembered fact may be until changes are announced to replicas: whatever cache.ttl says,
-// a committed change is in force everywhere within 5 s.
-const maxAge = 4 * time.Second
+// Defaults of CacheConfig, and maxAge, which bounds the age of a fact where nobody tells of changes.
+const (
+	defaultTTL         = 5 * time.Minute
+	defaultNegativeTTL = 5 * time.Second
+	maxAge             = 5 * time.Second
+)
+
+const (
+	// loadTimeout is how long one decision waits for the host database.
+	loadTimeout = time.Second
+	// loads bounds the reads that wait for the host database at once, for each kind of answer.
+	loads = 128
+)
 
 // maxTenants bounds the memberships of one user that are listed; those beyond it are reached by naming them.
 const maxTenants = 1000
@@ -25,6 +36,8 @@ type HostDatabase interface {
 	UserGrants(ctx context.Context, user catalog.UserID, aliases map[string]string, limit int) ([]catalog.GrantFacts, error)
 	// ResolveTenant says which tenant a name means; false if none.
 	ResolveTenant(ctx context.Context, name string, kind catalog.NameKind) (catalog.TenantID, bool, error)
+	// MembershipTenants lists the tenants of the user's membership rows, also those that do not exist.
+	MembershipTenants(ctx context.Context, user catalog.UserID, limit int) ([]catalog.TenantID, error)
 }
 
 // directory answers user × tenant → record, through memory. Keys are structs: two questions never share one (SF-1).
@@ -33,10 +46,12 @@ type directory struct {
 	opener  Opener // nil: what is sealed or a reference is not usable
 	policy  *Policy
 	aliases map[string]string
-	records *cache.Cache[recordKey, *Record]
-	names   *cache.Cache[nameKey, catalog.TenantID]
-	lists   *cache.Cache[catalog.UserID, []*Record]
-	loaded  func(ctx context.Context, kind string, took time.Duration, err error)
+	// coherence knows of changes; nil: nobody does.
+	coherence *cache.Coherence
+	records   *cache.Cache[recordKey, *Record]
+	names     *cache.Cache[nameKey, catalog.TenantID]
+	lists     *cache.Cache[catalog.UserID, *userTenants]
+	loaded    func(ctx context.Context, kind string, took time.Duration, err error)
 }
 
 type recordKey struct {
@@ -51,28 +66,100 @@ type nameKey struct {
 	kind catalog.NameKind
 }
 
-func newDirectory(host HostDatabase, policy *Policy, cfg CacheConfig, clock func() time.Time) *directory {
-	ttl, negative := maxAge, maxAge
-	if cfg.TTL != nil {
-		ttl = min(ttl, *cfg.TTL)
+// userTenants are a user's memberships.
+type userTenants struct {
+	records []*Record
+	tenants []catalog.TenantID // of all membership rows, whether such a tenant exists or not
+}
+
+func newDirectory(host HostDatabase, policy *Policy, cfg CacheConfig, coherence *cache.Coherence, clock func() time.Time) *directory {
+	bounds := cache.Config{
+		Entries: cfg.Entries, TTL: orDefault(cfg.TTL, defaultTTL), NegativeTTL: orDefault(cfg.NegativeTTL, defaultNegativeTTL),
+		LoadTimeout: loadTimeout, Loads: loads, Clock: clock,
 	}
-	if cfg.NegativeTTL != nil {
-		negative = min(negative, *cfg.NegativeTTL)
+	if coherence == nil {
+		bounds.TTL, bounds.NegativeTTL = min(bounds.TTL, maxAge), min(bounds.NegativeTTL, maxAge)
 	}
-	entries := cfg.Entries
-	if entries == 0 {
-		entries = 100000
+	if bounds.Entries == 0 {
+		bounds.Entries = 100000
 	}
-	bounds := cache.Config{Entries: entries, TTL: ttl, NegativeTTL: negative, LoadTimeout: time.Second, Clock: clock}
 	few := bounds
-	few.Entries = max(entries/10, 1)
-	return &directory{
-		host: host, policy: policy, aliases: policy.rules.Aliases(),
-		records: cache.New[recordKey, *Record](bounds),
-		names:   cache.New[nameKey, catalog.TenantID](few),
-		lists:   cache.New[catalog.UserID, []*Record](few),
-		loaded:  func(context.Context, string, time.Duration, error) {},
+	few.Entries = max(bounds.Entries/10, 1)
+	d := &directory{
+		host: host, policy: policy, aliases: policy.rules.Aliases(), coherence: coherence,
+		loaded: func(context.Context, string, time.Duration, error) {},
 	}
+	of := catalog.EveryTag(catalog.ChangedUser, catalog.ChangedBlock, catalog.ChangedMembership, catalog.ChangedTenant,
+		catalog.ChangedLock, catalog.ChangedSubscription, catalog.ChangedPlan)
+	named := catalog.EveryTag(catalog.ChangedTenant, catalog.ChangedDomain)
+	d.records = cache.NewCoherent(bounds, cache.Depends[recordKey, *Record]{
+		Coherence: coherence, On: slices.Concat(of, named), Tags: d.recordTags,
+	})
+	d.names = cache.NewCoherent(few, cache.Depends[nameKey, catalog.TenantID]{Coherence: coherence, On: named, Tags: nameTags})
+	d.lists = cache.NewCoherent(few, cache.Depends[catalog.UserID, *userTenants]{Coherence: coherence, On: of, Tags: d.listTags})
+	return d
+}
+
+func orDefault(d *time.Duration, byDefault time.Duration) time.Duration {
+	if d == nil {
+		return byDefault
+	}
+	return *d
+}
+
+// recordTags are what an answer about a user in a tenant depends on. What a name means may change by a row that has
+// that name, or, where it means nothing yet, by the row of the tenant that it is a slug of.
+func (d *directory) recordTags(tags []cache.Tag, key recordKey, r *Record, _ bool) []cache.Tag {
+	tags = append(tags, catalog.UserTag(key.user))
+	if key.name != "" {
+		tags = append(tags, catalog.NameTag(key.name))
+		if r == nil || !r.tenantKnown {
+			tags = append(tags, catalog.UnknownNameTag())
+		}
+	} else if key.tenant != noTenant {
+		tags = append(tags, catalog.TenantTag(key.tenant))
+	}
+	return d.tenantTags(tags, r)
+}
+
+// tenantTags are what a record says of its tenant depends on, plans that do not exist yet included.
+func (d *directory) tenantTags(tags []cache.Tag, r *Record) []cache.Tag {
+	if r == nil || !r.tenantKnown {
+		return tags
+	}
+	tags = append(tags, catalog.TenantTag(r.tenant.ID))
+	for _, tier := range [...]string{text(r.tenantTier), r.subscription.Plan} {
+		if tier == "" {
+			continue
+		}
+		tags = append(tags, catalog.PlanTag(catalog.PlanID(tier)))
+		if alias, ok := d.aliases[tier]; ok {
+			tags = append(tags, catalog.PlanTag(catalog.PlanID(alias)))
+		}
+	}
+	return tags
+}
+
+func nameTags(tags []cache.Tag, key nameKey, id catalog.TenantID, found bool) []cache.Tag {
+	tags = append(tags, catalog.NameTag(key.name))
+	if !found {
+		return append(tags, catalog.UnknownNameTag())
+	}
+	return append(tags, catalog.TenantTag(id))
+}
+
+func (d *directory) listTags(tags []cache.Tag, user catalog.UserID, list *userTenants, _ bool) []cache.Tag {
+	tags = append(tags, catalog.UserTag(user))
+	if len(list.tenants) >= maxTenants {
+		tags = append(tags, catalog.UnknownNameTag()) // there may be more that do not exist yet
+	}
+	for _, id := range list.tenants {
+		tags = append(tags, catalog.TenantTag(id))
+	}
+	for _, r := range list.records {
+		tags = d.tenantTags(tags, r)
+	}
+	return tags
 }
 
 func (d *directory) close() {
@@ -151,23 +238,31 @@ func (d *directory) resolve(ctx context.Context, n Named) (catalog.TenantID, err
 
 // list returns a record for each tenant in which the user has a membership row.
 func (d *directory) list(ctx context.Context, user catalog.UserID) ([]*Record, error) {
-	records, _, err := d.lists.Get(ctx, user, func(ctx context.Context) ([]*Record, bool, error) {
+	list, found, err := d.lists.Get(ctx, user, func(ctx context.Context) (*userTenants, bool, error) {
+		// First, so that what the second statement does not see has been noted.
+		tenants, err := d.host.MembershipTenants(ctx, user, maxTenants)
+		if err != nil {
+			return nil, false, err
+		}
 		facts, err := timed(ctx, d, "tenants", func() ([]catalog.GrantFacts, error) {
 			return d.host.UserGrants(ctx, user, d.aliases, maxTenants)
 		})
 		if err != nil {
 			return nil, false, err
 		}
-		records := make([]*Record, 0, len(facts))
+		list := &userTenants{records: make([]*Record, 0, len(facts)), tenants: tenants}
 		for _, f := range facts {
-			records = append(records, d.policy.newRecord(f))
+			list.records = append(list.records, d.policy.newRecord(f))
 		}
-		return records, len(records) > 0, nil
+		return list, len(list.records) > 0, nil
 	})
-	if err != nil {
+	switch {
+	case err != nil:
 		return nil, fmt.Errorf("listing tenants: %w", err)
+	case !found:
+		return nil, nil
 	}
-	return records, nil
+	return list.records, nil
 }
 
 func timed[T any](ctx context.Context, d *directory, kind string, load func() (T, error)) (T, error) {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/tenantgate/tenantgate/auth"
+	"github.com/tenantgate/tenantgate/cache"
 	"github.com/tenantgate/tenantgate/catalog"
 )
 
@@ -90,6 +91,9 @@ func (e *Engine) judge(ctx context.Context, f *Facts, v *Verdict, trace *Trace) 
 	}
 	if v.Preflight || v.Route.access == AccessPublic {
 		return
+	}
+	if c := e.directory.coherence; c != nil && !c.Current() {
+		ctx = cache.WithDecision(ctx, loadTimeout)
 	}
 	if v.Denial = e.authenticate(ctx, f, v, trace); v.Denial != nil {
 		return

@@ -11,6 +11,7 @@ import (
 
 	"github.com/tenantgate/tenantgate/auth"
 	"github.com/tenantgate/tenantgate/billing"
+	"github.com/tenantgate/tenantgate/cache"
 	"github.com/tenantgate/tenantgate/catalog"
 )
 
@@ -68,9 +69,14 @@ func testHost(t testing.TB) *catalog.HostDatabase {
 
 func testEngine(t testing.TB, host HostDatabase, tenants TenantsConfig, routes ...RouteConfig) *Engine {
 	t.Helper()
+	return coherentEngine(t, host, tenants, nil, time.Now, routes...)
+}
+
+func coherentEngine(t testing.TB, host HostDatabase, tenants TenantsConfig, c *cache.Coherence, clock func() time.Time, routes ...RouteConfig) *Engine {
+	t.Helper()
 	policy := testPolicy(t, billing.Config{})
 	public, _ := ParseHost("app.example.com")
-	e := &Engine{policy: policy, resolver: newResolver(tenants, public), clock: time.Now, directory: newDirectory(host, policy, CacheConfig{}, time.Now)}
+	e := &Engine{policy: policy, resolver: newResolver(tenants, public), clock: clock, directory: newDirectory(host, policy, CacheConfig{}, c, clock)}
 	if len(routes) == 0 {
 		routes = []RouteConfig{{Path: "/account/", Access: "user"}, {Path: "/open/", Access: "public"}, {Path: "/"}}
 	}
@@ -281,6 +287,10 @@ func (broken) GrantFacts(context.Context, catalog.GrantQuery) (catalog.GrantFact
 }
 
 func (broken) UserGrants(context.Context, catalog.UserID, map[string]string, int) ([]catalog.GrantFacts, error) {
+	return nil, catalog.ErrUnavailable
+}
+
+func (broken) MembershipTenants(context.Context, catalog.UserID, int) ([]catalog.TenantID, error) {
 	return nil, catalog.ErrUnavailable
 }
 

@@ -5,7 +5,7 @@
 // middleware, the denials and tenantgate's own pages.
 //
 // Concurrency: Gate and Engine are immutable once made and safe for concurrent use. What they remember is in bounded
-// caches, each entry at most five seconds old.
+// caches, which forget what changes and answer only while somebody looks for changes.
 //
 // Failure mode: closed. A question that cannot be answered is a denial (503), never a pass; a panic is a 500 and a log
 // line without the values that it was about.
@@ -42,13 +42,16 @@ type Config struct {
 	Limits         LimitsConfig
 }
 
-// Deps are what a Gate stands on. All are needed but Opener and Clock.
+// Deps are what a Gate stands on. All are needed but Opener, Coherence and Clock.
 type Deps struct {
 	Host      HostDatabase
 	Auth      *auth.Auth
 	Telemetry *telemetry.Telemetry
 	// Opener opens db_urls that are sealed or references. Nil: their tenants are misconfigured.
 	Opener Opener
+	// Coherence knows what changes in Host, and how long memory may answer. Nil: nobody tells, and nothing is remembered
+	// for more than five seconds.
+	Coherence *cache.Coherence
 	// Clock is the time. Nil: time.Now.
 	Clock func() time.Time
 }
@@ -110,7 +113,7 @@ func New(cfg Config, deps Deps) (*Gate, error) {
 	policy := newPolicy(cfg, g.withURI)
 	g.engine = &Engine{
 		policy: policy, resolver: newResolver(cfg.Tenants, public), auth: deps.Auth, clock: g.clock,
-		directory: newDirectory(deps.Host, policy, cfg.Cache, g.clock),
+		directory: newDirectory(deps.Host, policy, cfg.Cache, deps.Coherence, g.clock),
 	}
 	g.engine.directory.loaded, g.engine.directory.opener = g.loaded, deps.Opener
 	g.newAssertions(cfg.Forward.Assertion, cfg.Cache.Entries)

@@ -77,6 +77,10 @@ LEFT JOIN core_pricing_plans p ON p.id IN (listed.plan_tier, s.plan_tier,
 	(SELECT a.value FROM jsonb_each_text($2) a WHERE a.key = s.plan_tier))
 ORDER BY coalesce(listed.name, '') COLLATE "C", listed.id COLLATE "C"
 
+-- name: user_membership_tenants
+-- $1 user id, $2 how many at most.
+SELECT DISTINCT m.tenant_id FROM core_memberships m WHERE m.user_id = $1 AND m.tenant_id <> '' LIMIT $2
+
 -- name: resolve_tenant
 -- $1 tenant id, $2 slug, $3 custom host (NULL where not asked). A verified host whose tenant is gone still names that
 -- tenant, so that a request for it is refused rather than taken for one that names nobody.
