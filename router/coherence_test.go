@@ -120,7 +120,7 @@ func TestAChangeIsInForceOnceItHasBeenTold(t *testing.T) {
 			return tenant(tx, func(c *catalog.TenantCatalog) { c.DBURL = catalog.NewDBURI("ref:what") })
 		}, []catalog.Change{{Kind: catalog.ChangedTenant, ID: "globex", Tenant: "globex"}}, all(TenantMisconfigured)},
 		{
-			"tenant paused", func(tx *catalog.Tx) error { return tx.PauseTenant(ctx, "globex", "") },
+			"tenant paused", func(tx *catalog.Tx) error { return tx.PauseTenant(ctx, "globex", "", time.Time{}) },
 			[]catalog.Change{{Kind: catalog.ChangedLock, ID: "globex", Tenant: "globex"}},
 			all(TenantPaused),
 		},
