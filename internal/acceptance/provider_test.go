@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -142,8 +143,9 @@ func inAcme(t *testing.T, c *http.Client, w *gatetest.World, header map[string]s
 	}
 }
 
-// nodeProvider runs npm's oidc-provider, from the versions and hashes of the lock file, until the test ends.
-func nodeProvider(t *testing.T, settings map[string]any) string {
+// nodeProvider runs npm's oidc-provider, from the versions and hashes of the lock file, until the test ends. step takes it
+// one step on in a change of keys: publish, sign, drop.
+func nodeProvider(t *testing.T, settings map[string]any) (issuer string, step func(*testing.T, string)) {
 	t.Helper()
 	dir := t.TempDir()
 	for _, name := range []string{"package.json", "package-lock.json", "provider.mjs"} {
@@ -188,16 +190,27 @@ func nodeProvider(t *testing.T, settings map[string]any) string {
 	if _, err := in.Write(append(line, '\n')); err != nil {
 		t.Fatal(err)
 	}
-	issuer := make(chan string, 1)
+	said := make(chan string, 8)
 	go func() {
-		text, _ := bufio.NewReader(out).ReadString('\n')
-		issuer <- strings.TrimSpace(text)
+		defer close(said)
+		for lines := bufio.NewScanner(out); lines.Scan(); { // it tells other things too
+			if text := lines.Text(); text == "done" || strings.HasPrefix(text, "http://") {
+				said <- text
+			}
+		}
 	}()
-	if got := await(t, issuer, "the provider to start"); got != "" {
-		return got
+	if issuer = await(t, said, "the provider to start"); issuer == "" {
+		t.Fatalf("oidc-provider did not start; its output: %s", stderr.String())
 	}
-	t.Fatalf("oidc-provider did not start; its output: %s", stderr.String())
-	return ""
+	return issuer, func(t *testing.T, name string) {
+		t.Helper()
+		if _, err := in.Write([]byte(name + "\n")); err != nil {
+			t.Fatal(err)
+		}
+		if got := await(t, said, "the provider's keys"); got != "done" {
+			t.Fatalf("step %s: %q\n%s", name, got, stderr.String())
+		}
+	}
 }
 
 func TestAgainstNpmOIDCProvider(t *testing.T) {
@@ -218,9 +231,10 @@ func TestAgainstNpmOIDCProvider(t *testing.T) {
 		clients = append(clients, map[string]any{
 			"client_id": "gate-" + name, "client_secret": "secret of the gate " + name, "id_token_signed_response_alg": alg,
 			"redirect_uris": []string{public + "/_gate/callback/" + name}, "post_logout_redirect_uris": []string{public + "/_gate/logout"},
+			"backchannel_logout_uri": public + "/_gate/backchannel-logout/" + name, "backchannel_logout_session_required": true,
 		})
 	}
-	issuer := nodeProvider(t, map[string]any{"clients": clients, "resources": resources})
+	issuer, step := nodeProvider(t, map[string]any{"clients": clients, "resources": resources})
 	dsn := sqliteURL(t)
 	seed(t, dsn)
 	for _, alg := range algorithms {
@@ -272,6 +286,26 @@ func TestAgainstNpmOIDCProvider(t *testing.T) {
 				t.Errorf("%s %s", res.Status, body)
 			}
 		}
+	})
+	for name, user := range users {
+		t.Run("back-channel logout by "+name, func(t *testing.T) { // LOGOUT-1
+			endedByTheProvider(t, w, issuer, w.URL+"/_gate/login?provider="+name+"&return_to=/_gate/ping", answers, user)
+		})
+	}
+	t.Run("keys change while requests run", func(t *testing.T) {
+		login := func(name string) error {
+			c := client(t, w)
+			_, body, _ := walk(t, c, w.URL+"/_gate/login?provider="+name+"&return_to=/_gate/ping", answers, w.URL)
+			inAcme(t, c, w, nil, users[name])
+			if body != "ok\n" {
+				return fmt.Errorf("sign-in by %s: %s", name, body)
+			}
+			return nil
+		}
+		token := func(name string) string {
+			return redeem(t, issuer, "/auth", "/token", "program", "", answers, "https://api.test/"+name).AccessToken
+		}
+		keysChange(t, w, step, token, login)
 	})
 }
 
