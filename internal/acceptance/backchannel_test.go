@@ -1,6 +1,8 @@
 package acceptance
 
 import (
+	"context"
+	"crypto/rand"
 	"fmt"
 	"net/http"
 	"strings"
@@ -8,6 +10,11 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/zitadel/oidc/v3/example/server/storage"
+	zitadel "github.com/zitadel/oidc/v3/pkg/crypto"
+	"github.com/zitadel/oidc/v3/pkg/oidc"
+	"github.com/zitadel/oidc/v3/pkg/op"
 
 	"github.com/tenantgate/tenantgate/internal/gatetest"
 )
@@ -37,11 +44,83 @@ func endedByTheProvider(t *testing.T, w *gatetest.World, issuer, login string, a
 	inAcme(t, browsers[1], w, nil, user)
 }
 
+// rotating is zitadel's example storage with a second key, and steps from the first to it.
+type rotating struct {
+	*storage.Storage
+	spare *storage.Storage
+
+	mu    sync.Mutex
+	stage int // 0: the first; 1: both published; 2: the second signs; 3: the second alone
+}
+
+func newRotating(issuer string, first *storage.Storage) *rotating {
+	return &rotating{Storage: first, spare: storage.NewStorageWithClients(storage.NewUserStore(issuer), nil)}
+}
+
+func (r *rotating) step(t *testing.T, name string) {
+	t.Helper()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.stage = map[string]int{"publish": 1, "sign": 2, "drop": 3}[name]
+}
+
+func (r *rotating) at() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.stage
+}
+
+// SigningKey implements op.AuthStorage.
+func (r *rotating) SigningKey(ctx context.Context) (op.SigningKey, error) {
+	if r.at() >= 2 {
+		return r.spare.SigningKey(ctx)
+	}
+	return r.Storage.SigningKey(ctx)
+}
+
+// KeySet implements op.AuthStorage.
+func (r *rotating) KeySet(ctx context.Context) ([]op.Key, error) {
+	var all []op.Key
+	if r.at() < 3 {
+		keys, err := r.Storage.KeySet(ctx)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, keys...)
+	}
+	if r.at() > 0 {
+		keys, err := r.spare.KeySet(ctx)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, keys...)
+	}
+	return all, nil
+}
+
+// logoutToken is the library's, for all sessions of a subject.
+func (r *rotating) logoutToken(t *testing.T, issuer, subject, audience string) string {
+	t.Helper()
+	key, err := r.SigningKey(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, err := op.SignerFromKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	claims := oidc.NewLogoutTokenClaims(issuer, subject, oidc.Audience{audience}, time.Now().Add(2*time.Minute), rand.Text(), "", 0)
+	token, err := zitadel.Sign(claims, signer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return token
+}
+
 // keysChange takes a provider through a change of its keys while requests with tokens and sessions run: none fails.
 // token redeems a new access token by the algorithm of that name; login signs somebody in.
-func keysChange(t *testing.T, w *gatetest.World, step func(*testing.T, string), token func(name string) string, login func(name string) error) {
+func keysChange(t *testing.T, w *gatetest.World, step func(*testing.T, string), token func(name string) string, login func(name string) error, names ...string) {
 	t.Helper()
-	names := []string{"rs256", "es256", "eddsa"}
 	var mu sync.Mutex
 	tokens := map[string]string{} // the newest of each algorithm; guarded by mu
 	renew := func() {

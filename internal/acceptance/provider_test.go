@@ -305,7 +305,8 @@ func TestAgainstNpmOIDCProvider(t *testing.T) {
 		token := func(name string) string {
 			return redeem(t, issuer, "/auth", "/token", "program", "", answers, "https://api.test/"+name).AccessToken
 		}
-		keysChange(t, w, step, token, login)
+		algorithmNames := []string{"rs256", "es256", "eddsa"}
+		keysChange(t, w, step, token, login, algorithmNames...)
 	})
 }
 
@@ -348,7 +349,8 @@ func TestAgainstZitadelsExampleServer(t *testing.T) {
 		"gate":    storage.WebClient("gate", "the gate's secret", gatetest.PublicURL(l)+"/_gate/callback/zitadel"),
 		"program": storage.WebClient("program", "a program's secret", nowhere),
 	})
-	serveOn(t, idp, exampleop.SetupServer(issuer, store, slog.New(slog.NewTextHandler(io.Discard, nil)), false), false)
+	rotating := newRotating(issuer, store)
+	serveOn(t, idp, exampleop.SetupServer(issuer, rotating, slog.New(slog.NewTextHandler(io.Discard, nil)), false), false)
 	dsn := sqliteURL(t)
 	seed(t, dsn)
 	// The row that an administrator made before the person first came: it is linked by the verified address.
@@ -387,6 +389,46 @@ func TestAgainstZitadelsExampleServer(t *testing.T) {
 		t.Errorf("an opaque access token: %s %s", res.Status, body)
 	}
 
+	t.Run("keys change while requests run", func(t *testing.T) {
+		newToken := func(string) string {
+			return redeem(t, issuer, "/auth", "/oauth/token", "program", "a program's secret", answers, "").Extra("id_token").(string)
+		}
+		login := func(string) error {
+			c := client(t, w)
+			_, body, _ := walk(t, c, w.URL+"/_gate/login?return_to=/_gate/ping", answers, w.URL)
+			inAcme(t, c, w, nil, "id-ada")
+			if body != "ok\n" {
+				return errors.New("sign-in: " + body)
+			}
+			return nil
+		}
+		keysChange(t, w, rotating.step, newToken, login, "rs256")
+	})
+	t.Run("back-channel logout", func(t *testing.T) { // the example tells nobody; this is the library's token
+		other := client(t, w)
+		if _, body, _ := walk(t, other, w.URL+"/_gate/login?return_to=/_gate/ping", answers, w.URL); body != "ok\n" {
+			t.Fatal(body)
+		}
+		inAcme(t, other, w, nil, "id-ada")
+		order := rotating.logoutToken(t, issuer, "id1", "gate")
+		for try, want := range []int{200, 400} {
+			header := map[string]string{"Content-Type": "application/x-www-form-urlencoded"}
+			res, body, err := do(client(t, w), "POST", w.URL+"/_gate/backchannel-logout/zitadel", header, strings.NewReader(url.Values{"logout_token": {order}}.Encode()))
+			if err != nil || res.StatusCode != want || res.Header.Get("Cache-Control") != "no-store" {
+				t.Errorf("%d. time: %v %s %v", try+1, res.Status, body, err)
+			}
+		}
+		for _, gone := range []*http.Client{other, c} { // all of the person's
+			if res, body := fetch(t, gone, "GET", w.URL+"/t/acme/", nil); codeOf(body) != "session_expired" {
+				t.Errorf("%s %s", res.Status, body)
+			}
+		}
+		since := time.Now()
+		eventually(t, patience, "the second of the logout is over", func() bool { return time.Since(since) > 1100*time.Millisecond })
+		if _, body, _ := walk(t, c, w.URL+"/_gate/login?return_to=/_gate/ping", answers, w.URL); body != "ok\n" {
+			t.Fatal(body)
+		}
+	})
 	stolen := map[string]string{"Cookie": cookies(t, c, w.URL)}
 	res, body := fetch(t, stays(c), "POST", w.URL+"/_gate/logout", submits)
 	if to := res.Header.Get("Location"); res.StatusCode != http.StatusSeeOther || !strings.HasPrefix(to, issuer+"/end_session?") || !strings.Contains(to, "id_token_hint=") {
