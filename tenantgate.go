@@ -63,7 +63,7 @@ type Gate struct {
 	version   string
 	current   atomic.Pointer[generation]
 	admin     *admin.Admin
-	look      looker
+	feed      *catalog.Feed
 	draining  atomic.Bool
 
 	reload sync.Mutex     // also guards shut and old
@@ -144,9 +144,29 @@ func (g *Gate) open(ctx context.Context, cfg *config.Config) error {
 	}); err != nil {
 		return err
 	}
-	g.look.start(g.host, heartbeat(cfg), g.clock)
+	return g.watch(ctx, heartbeat(cfg))
+}
+
+// watch starts to look at the change log, and waits for the first look, though not for long: a database that cannot be
+// looked at is the Feed's to try again, and readiness's to tell.
+func (g *Gate) watch(ctx context.Context, heartbeat time.Duration) error {
+	var err error
+	if g.feed, err = g.host.Watch(catalog.WatchConfig{Heartbeat: heartbeat, Clock: g.clock}); err != nil {
+		return err
+	}
+	timer := time.NewTimer(firstLook)
+	defer timer.Stop()
+	select {
+	case <-g.feed.First():
+	case <-timer.C:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	return nil
 }
+
+// firstLook is how long Open waits for the first look at the change log.
+const firstLook = time.Second
 
 // hide keeps the secrets of cfg out of logs, spans and metrics from now on; those of older configurations stay hidden.
 func (g *Gate) hide(cfg *config.Config) {
@@ -364,7 +384,9 @@ func (g *Gate) Close() error {
 		g.reload.Lock()
 		defer g.reload.Unlock()
 		g.shut = true
-		g.look.stop()
+		if g.feed != nil {
+			g.feed.Close()
+		}
 		if n := g.current.Load(); n != nil {
 			g.old = append(g.old, n)
 		}
@@ -385,8 +407,12 @@ func (g *Gate) Close() error {
 const telemetryFlush = 2 * time.Second
 
 func (g *Gate) state() admin.State {
-	reached, last := g.look.last()
-	s := admin.State{HostReached: reached, LastLook: last, KeysLoaded: true, Draining: g.draining.Load()}
+	now := g.clock()
+	age, reached := g.feed.Age(now)
+	s := admin.State{HostReached: reached, KeysLoaded: true, Draining: g.draining.Load()}
+	if reached {
+		s.LastLook = now.Add(-age)
+	}
 	n := g.acquire()
 	defer n.release()
 	for _, p := range n.auth.Providers() {

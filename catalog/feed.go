@@ -48,6 +48,7 @@ type Feed struct {
 	made      time.Time // by clock; what moments count from
 	life      time.Duration
 	looked    atomic.Pointer[moment] // when the last completed look began; nil: none yet
+	first     chan struct{}          // closed by the first completed look
 
 	mu          sync.Mutex // guards what follows
 	subscribers map[int]Subscriber
@@ -109,7 +110,7 @@ func (h *HostDatabase) Watch(cfg WatchConfig) (*Feed, error) {
 }
 
 func startFeed(cfg WatchConfig, log changeLog) *Feed {
-	f := &Feed{log: log, heartbeat: cfg.Heartbeat, clock: cfg.Clock, life: logLife, subscribers: map[int]Subscriber{}}
+	f := &Feed{log: log, heartbeat: cfg.Heartbeat, clock: cfg.Clock, life: logLife, subscribers: map[int]Subscriber{}, first: make(chan struct{})}
 	if f.clock == nil {
 		f.clock = time.Now
 	}
@@ -165,6 +166,9 @@ func (f *Feed) Age(now time.Time) (time.Duration, bool) {
 	return m.age(momentAt(f.made, now)), true
 }
 
+// First is closed once a look has completed.
+func (f *Feed) First() <-chan struct{} { return f.first }
+
 // Stats returns the counters.
 func (f *Feed) Stats() FeedStats {
 	f.mu.Lock()
@@ -201,13 +205,13 @@ func (f *Feed) backoff(failures int) time.Duration {
 // follow looks and waits on one connection until something fails; it says how many looks were completed.
 func (f *Feed) follow(ctx context.Context) (looks int, err error) {
 	for {
-		began := f.clock()
-		if err := f.look(ctx, began); err != nil {
+		began := time.Now() // the pace does not go by a clock that may be set
+		if err := f.look(ctx, f.clock()); err != nil {
 			return looks, err
 		}
 		looks++
-		sleep(ctx, lookGap-f.clock().Sub(began))
-		wait, cancel := context.WithTimeout(ctx, max(f.heartbeat/2-f.clock().Sub(began), time.Millisecond))
+		sleep(ctx, lookGap-time.Since(began))
+		wait, cancel := context.WithTimeout(ctx, max(f.heartbeat/2-time.Since(began), time.Millisecond))
 		err := f.log.wait(wait)
 		timely := wait.Err() != nil
 		cancel()
@@ -250,7 +254,9 @@ func (f *Feed) look(ctx context.Context, at time.Time) (err error) {
 			l.Looked(at)
 		}
 	})
-	f.looked.Store(&began)
+	if f.looked.Swap(&began) == nil {
+		close(f.first)
+	}
 	took := f.clock().Sub(at)
 	f.note(func(s *FeedStats) {
 		s.Looks++

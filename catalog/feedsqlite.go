@@ -121,6 +121,9 @@ func (s *sqliteLog) look(ctx context.Context, tell func([]Change)) (bool, error)
 // continues says whether a look continues the one that saw seen: the row that was last then is still what it was, unless
 // it was swept, and nothing was removed that seen did not see. A backup that was restored fails that.
 func (now liteHead) continues(seen liteHead) bool {
+	if now.floor > now.last+1 {
+		now.floor = 0 // of a time when ids were higher; here nothing has been removed by it
+	}
 	if now.last < seen.last || now.floor > seen.last+1 {
 		return false
 	}

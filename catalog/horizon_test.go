@@ -123,3 +123,66 @@ func TestLooksSeeEachCommitOnce(t *testing.T) {
 		}
 	})
 }
+
+// A look reads what is new, by the index, however long the log is and whatever the planner believes of it.
+func TestLookDoesNotReadTheLog(t *testing.T) {
+	url := newPostgres(t)
+	h := openTest(t, url)
+	for name, fill := range map[string]string{
+		"many transactions": "INSERT INTO tenantgate.sys_changes (xid, kind) SELECT i::text::xid8, 'plan' FROM generate_series(3, 20000) AS i",
+		"one transaction":   "INSERT INTO tenantgate.sys_changes (kind) SELECT 'plan' FROM generate_series(3, 20000) AS i",
+	} {
+		execURL(t, url, "TRUNCATE tenantgate.sys_changes; "+fill+"; ANALYZE tenantgate.sys_changes")
+		log, err := newPostgresLog(h, defaultHeartbeat)
+		must(t, err)
+		must(t, log.connect(t.Context()))
+		lookAt(t, log)
+		for _, mode := range []string{"force_custom_plan", "force_generic_plan"} {
+			rows, err := log.conn.Query(t.Context(), "SELECT set_config('plan_cache_mode', $1, false)", mode)
+			must(t, err)
+			rows.Close()
+			text := ""
+			rows, err = log.conn.Query(t.Context(), "EXPLAIN (ANALYZE) "+h.queries["postgresql_look"], log.seen.text, lookLimit+1)
+			must(t, err)
+			for rows.Next() {
+				var line string
+				must(t, rows.Scan(&line))
+				text += line + "\n"
+			}
+			must(t, rows.Err())
+			if strings.Contains(text, "Seq Scan on sys_changes") || strings.Count(text, "using sys_changes_pkey on sys_changes") != 2 {
+				t.Errorf("%s, %s:\n%s", name, mode, text)
+			}
+		}
+		log.close()
+	}
+}
+
+func TestLookDoesNotReadTheLogOnSQLite(t *testing.T) {
+	h := openTest(t, "sqlite:"+t.TempDir()+"/host.db")
+	conn, err := h.write.Conn(t.Context())
+	must(t, err)
+	defer conn.Close()
+	plan := explain(t, conn, "EXPLAIN QUERY PLAN "+strings.NewReplacer("?1", "5", "?2", "9").Replace(h.queries["sqlite_look"]))
+	if strings.Contains(plan, "SCAN c") || !strings.Contains(plan, "SEARCH c USING INTEGER PRIMARY KEY (rowid>?)") {
+		t.Error(plan)
+	}
+	// What a REPLACE might remove is found by indexes too: every insert asks.
+	for _, w := range watchedTables() {
+		var text string
+		must(t, h.read.QueryRowContext(t.Context(), "SELECT sql FROM sqlite_master WHERE name = $1", "tenantgate_"+w.name+"_replace").Scan(&text))
+		_, where, ok := strings.Cut(text, "WHERE ")
+		where, _, ok2 := strings.Cut(where, ";")
+		if !ok || !ok2 {
+			t.Fatalf("trigger %s", text)
+		}
+		where = strings.NewReplacer(`NEW."`, `+r."`, "NEW.rowid", "5").Replace(where)
+		for _, key := range []string{"id", "oauth_id", "host", "user_id", "tenant_id", "holder"} {
+			where = strings.ReplaceAll(where, `+r."`+key+`"`, "'x'")
+		}
+		plan := explain(t, conn, "EXPLAIN QUERY PLAN SELECT 1 FROM "+w.name+" r WHERE "+where)
+		if strings.Contains(plan, "SCAN r") || !strings.Contains(plan, "SEARCH r") {
+			t.Errorf("%s: %s", w.name, plan)
+		}
+	}
+}

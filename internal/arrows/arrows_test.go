@@ -47,6 +47,7 @@ func side() map[string][]string {
 			"", "admin", "auth", "catalog", "config", "internal/demoapp", "internal/devidp", "internal/secret", "router", "telemetry",
 		},
 		"internal/pgtest":      nil,
+		"internal/faultwire":   nil,
 		"internal/browsertest": nil,
 		"internal/arrows":      nil,
 		"internal/wire":        nil,
@@ -224,7 +225,7 @@ func foreign() map[string][]string {
 		"github.com/spf13":                    {"cmd/proxy"},
 		"github.com/goccy/go-yaml":            {"config"},
 		"github.com/prometheus/client_golang": {"telemetry"},
-		"testing":                             {"internal/pgtest", "internal/browsertest"},
+		"testing":                             {"internal/pgtest", "internal/browsertest", "internal/faultwire"},
 	}
 }
 
