@@ -240,6 +240,7 @@ func (g *Gate) compile(ctx context.Context, cfg *config.Config) (*generation, er
 	if n := g.current.Load(); n != nil {
 		deps.Before = n.auth
 	}
+	deps.IgnoreHost = len(cfg.Tenants.Resolve) > 0 && !slices.Contains(cfg.Tenants.Resolve, string(router.SourceHost))
 	switch {
 	case len(cfg.Tenants.Resolve) > 0 && !slices.Contains(cfg.Tenants.Resolve, string(router.SourceClaim)):
 		deps.TenantClaim = "" // not a source: whatever the claim holds is none of our business

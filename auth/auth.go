@@ -99,6 +99,8 @@ type Identity struct {
 	// Session and SessionTenant (the picker's choice) are set for KindSession.
 	Session       catalog.SessionID
 	SessionTenant catalog.TenantID
+	// OnlyTenant is the one tenant that a session of a custom domain reaches; "" for no such limit.
+	OnlyTenant catalog.TenantID
 	// Token is set for KindAPIToken and KindAdminToken; TokenTenant is the one tenant that an API token opens, "" for
 	// every one of the user's.
 	Token       catalog.APITokenID
@@ -116,7 +118,7 @@ type Identity struct {
 // Reaches reports whether the credential may open, or show, that tenant as far as it is bound to one: whether the user
 // may enter it is another question.
 func (id *Identity) Reaches(tenant catalog.TenantID) bool {
-	return id.TokenTenant == "" || id.TokenTenant == tenant
+	return (id.TokenTenant == "" || id.TokenTenant == tenant) && (id.OnlyTenant == "" || id.OnlyTenant == tenant)
 }
 
 // Codes that handlers pass to Deps.Refuse: rows of the router's denial table.
@@ -126,6 +128,7 @@ const (
 	codeCrossOrigin         = "cross_origin"
 	codeHostDatabase        = "host_database_unavailable"
 	codeMethodNotAllowed    = "method_not_allowed"
+	codeNoAccess            = "no_access"
 	codeNotFound            = "not_found"
 	codeNotSupportedYet     = "not_supported_yet"
 	codeProviderUnavailable = "provider_unavailable"
@@ -149,6 +152,8 @@ type Deps struct {
 	RequestHost func(*http.Request) string
 	// BaseDomain is tenants.base_domain; its single labels are allowed in return_to. "": none.
 	BaseDomain string
+	// IgnoreHost: a label under BaseDomain names no tenant (tenants.resolve without host).
+	IgnoreHost bool
 	// AdminURL is admin.public_url; its origin is allowed in return_to. Nil: none.
 	AdminURL *url.URL
 	// TenantClaim is the claim of bearer tokens that names a tenant. "": none is read.
@@ -200,6 +205,7 @@ type Auth struct {
 	bearers    []*provider // those with bearer.audiences
 	bearerID   [32]byte    // identity of the bearer configuration (CACHE-2)
 	claim      string
+	ignoreHost bool
 	signUp     string
 	limit      int // sign_up_limit
 	idle       time.Duration
@@ -210,7 +216,7 @@ type Auth struct {
 	sessions *cache.Cache[sessionKey, *sessionFacts]
 	subjects *cache.Cache[string, subjectFacts]
 	tokens   *cache.Cache[tokenKey, *tokenFacts]
-	domains  *cache.Cache[string, bool]
+	domains  *cache.Cache[string, catalog.TenantID]
 	uses     *lru.Cache[sessionKey, *lastUse]
 
 	apiTokens    *cache.Cache[apiKey, *apiTokenFacts]
@@ -248,7 +254,7 @@ func assemble(cfg Config, deps Deps) (*Auth, error) {
 	faults := []error{cfg.Validate(), deps.check()}
 	a := &Auth{
 		host: deps.Host, secrets: deps.Secrets, clock: deps.Clock, log: deps.Log, refuse: deps.Refuse,
-		clientIP: deps.ClientIP, hostOf: deps.RequestHost, claim: deps.TenantClaim,
+		clientIP: deps.ClientIP, hostOf: deps.RequestHost, claim: deps.TenantClaim, ignoreHost: deps.IgnoreHost,
 		crossSite: http.NewCrossOriginProtection(),
 		signUp:    cfg.SignUp, idle: cfg.Session.idle(), absolute: cfg.Session.absolute(),
 	}

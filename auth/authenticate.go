@@ -116,7 +116,7 @@ func worse(a, b error) error {
 
 func (f *sessionFacts) identity() Identity {
 	return Identity{
-		User: f.row.UserID, Kind: KindSession, Session: f.row.ID, SessionTenant: f.row.TenantID,
+		User: f.row.UserID, Kind: KindSession, Session: f.row.ID, SessionTenant: f.row.TenantID, OnlyTenant: f.row.OnlyTenant,
 		Provider: f.row.Provider, Subject: f.row.Subject, Expires: f.expires, IssuedAt: f.created,
 	}
 }

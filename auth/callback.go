@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"golang.org/x/oauth2"
+
+	"github.com/tenantgate/tenantgate/catalog"
 )
 
 const (
@@ -69,7 +71,12 @@ func parseCallback(raw string) (answered, error) {
 // Callback serves GET /_gate/callback/{provider}: the end of a sign-in (FLOW-1). It never trusts a parameter before
 // the state was found to be ours and this browser's.
 func (a *Auth) Callback(w http.ResponseWriter, r *http.Request) {
-	if !a.begin(w, r, http.MethodGet) {
+	d := a.atDoor(w, r, http.MethodGet)
+	if d == nil {
+		return
+	}
+	if d.kind != publicDoor {
+		a.refuse(w, r, codeBadHost, errors.New("providers answer at public_url"))
 		return
 	}
 	p := a.provider(strings.TrimPrefix(r.URL.Path, callbackPath))
@@ -82,29 +89,30 @@ func (a *Auth) Callback(w http.ResponseWriter, r *http.Request) {
 		a.fail(w, r, badAnswer(err), "/")
 		return
 	}
-	id, tag, returnTo, ok := openState(a.secrets, got.state)
+	id, tag, to, ok := openState(a.secrets, got.state)
 	if !ok {
 		a.fail(w, r, badAnswer(errors.New("state is not one of ours")), "/")
 		return
 	}
-	if returnTo, err = a.ReturnTo(r.Context(), returnTo); errors.Is(err, ErrBadReturnTo) {
-		returnTo, err = "/", nil // what was allowed when the sign-in began is not any more
+	if to.returnTo, err = a.ReturnTo(r.Context(), to.returnTo); errors.Is(err, ErrBadReturnTo) {
+		to.returnTo, err = "/", nil // what was allowed when the sign-in began is not any more
 	}
 	if err != nil {
 		a.fail(w, r, err, "/")
 		return
 	}
-	f := a.flowOf(r, id)
+	f := a.flowOf(r, d, id)
 	if f == nil || f.provider != p.name || !f.began(tag) || !a.useUp(f) {
-		a.stray(w, r, returnTo)
+		a.stray(w, r, d, to.returnTo)
 		return
 	}
-	a.dropCookie(w, a.names.flow+id.String())
-	if err := a.finish(w, r, p, f, got); err != nil {
-		a.fail(w, r, err, returnTo)
+	dropCookie(w, d.names.flow+id.String(), d.names.secure)
+	session, err := a.finish(w, r, p, f, got)
+	if err != nil {
+		a.fail(w, r, err, to.returnTo)
 		return
 	}
-	redirect(w, returnTo)
+	a.goOn(w, r, session, to)
 }
 
 func badAnswer(cause error) error {
@@ -115,8 +123,8 @@ func badAnswer(cause error) error {
 }
 
 // flowOf finds the cookie of a flow; nil: this browser has none, or it is over.
-func (a *Auth) flowOf(r *http.Request, id flowID) *flow {
-	for _, c := range a.carriedFlows(r.Header["Cookie"], a.clock()) {
+func (a *Auth) flowOf(r *http.Request, d *door, id flowID) *flow {
+	for _, c := range a.carriedFlows(r.Header["Cookie"], d, a.clock()) {
 		if c.flow != nil && c.flow.id == id {
 			return c.flow
 		}
@@ -124,41 +132,38 @@ func (a *Auth) flowOf(r *http.Request, id flowID) *flow {
 	return nil
 }
 
-// stray answers a callback that this browser does not wait for (any more): opened twice, after ten minutes, or in
+// stray answers a callback or a hand-off that this browser does not wait for (any more): opened twice, too late, or in
 // another browser. Who is signed in already goes on; others begin again.
-func (a *Auth) stray(w http.ResponseWriter, r *http.Request, returnTo string) {
-	if _, err := a.authenticateCookie(r.Context(), r.Header["Cookie"], a.origins.publicHost, true); err == nil {
+func (a *Auth) stray(w http.ResponseWriter, r *http.Request, d *door, returnTo string) {
+	if _, err := a.sessionAt(r.Context(), d, r.Header["Cookie"]); err == nil {
 		redirect(w, returnTo)
 		return
 	}
-	a.fail(w, r, &pageFault{
-		status: http.StatusBadRequest, heading: "This sign-in is over",
-		text: "It was finished already, took more than ten minutes, or was begun in another browser. Begin again here.",
-	}, returnTo)
+	a.fail(w, r, overFault(), returnTo)
 }
 
 // finish redeems the code and signs the person in.
-func (a *Auth) finish(w http.ResponseWriter, r *http.Request, p *provider, f *flow, got answered) error {
+func (a *Auth) finish(w http.ResponseWriter, r *http.Request, p *provider, f *flow, got answered) (*catalog.Session, error) {
 	ctx := r.Context()
 	m, err := p.metadata.get(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if (got.hasIssuer && got.issuer != p.issuer) || (!got.hasIssuer && m.value.SendsIssuer) {
-		return badAnswer(errors.New("iss is not the provider's")) // mix-up, RFC 9207 2.4
+		return nil, badAnswer(errors.New("iss is not the provider's")) // mix-up, RFC 9207 2.4
 	}
 	if got.fault != "" {
-		return providerSaid(got.fault)
+		return nil, providerSaid(got.fault)
 	}
 	token, err := a.exchange(ctx, p, m.value, f, got.code)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	who, err := a.readIDToken(ctx, p, f, token)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return a.signInPerson(w, r, p, m.value, who, token)
+	return a.signInPerson(w, r, &arrival{provider: p, flow: f, who: who}, m.value, token)
 }
 
 // providerSaid maps the provider's error (RFC 6749 4.1.2.1, OpenID Connect Core 3.1.2.6). Its description is not shown:

@@ -17,6 +17,8 @@ const (
 	sessionCookie = "tg_session"
 	adminCookie   = "tg_admin"
 	flowCookie    = "tg_flow_"
+	// adminFlowCookie has a name of its own: on one machine the admin listener shares its cookies with public_url.
+	adminFlowCookie = "tg_admin_flow_"
 )
 
 // maxOurCookies bounds how many cookies of our name one request has tried; a browser sends one, or two after tossing.
@@ -130,7 +132,8 @@ func sessionTokens(cookies []string, name string) (list [maxOurCookies]sessionTo
 // isOurs reports whether a cookie's name is one of tenantgate's, in either spelling.
 func isOurs(name string) bool {
 	name = strings.TrimPrefix(name, hostPrefix)
-	return name == sessionCookie || name == adminCookie || strings.HasPrefix(name, flowCookie)
+	return name == sessionCookie || name == adminCookie || strings.HasPrefix(name, flowCookie) ||
+		strings.HasPrefix(name, adminFlowCookie)
 }
 
 // StripCookies removes tenantgate's cookies, in both spellings, from the Cookie headers that go on to the app. Other
@@ -189,15 +192,15 @@ func setCookie(w http.ResponseWriter, name, value string, secure bool, maxAge ti
 	w.Header().Add("Set-Cookie", b.String())
 }
 
-// ClearSession tells the browser to forget the session cookie, in both spellings. On http, where the name protects
-// nothing, also one that was set for the whole of a parent domain (CK-1).
-func (a *Auth) ClearSession(w http.ResponseWriter) {
+// ClearSession tells a browser that asked host to forget the session cookie, in both spellings. On http, where the name
+// protects nothing, also one that was set for the whole of a parent domain (CK-1).
+func (a *Auth) ClearSession(w http.ResponseWriter, host string) {
 	setCookie(w, hostPrefix+sessionCookie, "", true, 0)
 	setCookie(w, sessionCookie, "", false, 0)
 	if a.names.secure {
 		return
 	}
-	host := a.origins.publicHost
+	host = normalHost(host)
 	if _, err := netip.ParseAddr(host); err == nil {
 		return
 	}

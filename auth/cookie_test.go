@@ -136,7 +136,7 @@ func TestClearSessionReachesATossedCookieOfAParentDomain(t *testing.T) { // CK-1
 		}
 		a := &Auth{origins: newOrigins(u, "", nil), names: namesFor(u.Scheme == "https")}
 		w := httptest.NewRecorder()
-		a.ClearSession(w)
+		a.ClearSession(w, u.Host)
 		lines := w.Header()["Set-Cookie"]
 		if len(lines) != 2+len(tc.want) {
 			t.Fatalf("%s: %q", tc.public, lines)

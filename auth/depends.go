@@ -56,10 +56,10 @@ func subjectDepends(c *cache.Coherence) cache.Depends[string, subjectFacts] {
 	}
 }
 
-func domainDepends(c *cache.Coherence) cache.Depends[string, bool] {
-	return cache.Depends[string, bool]{
+func domainDepends(c *cache.Coherence) cache.Depends[string, catalog.TenantID] {
+	return cache.Depends[string, catalog.TenantID]{
 		Coherence: c, On: catalog.EveryTag(catalog.ChangedDomain, catalog.ChangedTenant),
-		Tags: func(tags []cache.Tag, host string, _, _ bool) []cache.Tag {
+		Tags: func(tags []cache.Tag, host string, _ catalog.TenantID, _ bool) []cache.Tag {
 			return append(tags, catalog.NameTag(host))
 		},
 	}

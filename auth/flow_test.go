@@ -15,20 +15,22 @@ func TestFlowFitsIntoItsCookieAndStateIntoItsLimit(t *testing.T) { // CK-2
 	now := newClock().Now()
 	f := newFlow(strings.Repeat("p", 32), now)
 	returnTo := "/" + strings.Repeat("a", maxReturnTo-1)
-	a := &Auth{secrets: k, names: namesFor(true), origins: origins{publicHost: strings.Repeat("h", maxHost)}}
+	a := &Auth{secrets: k}
+	d := &door{scope: strings.Repeat("h", maxHost), names: namesFor(true)}
 	w := httptest.NewRecorder()
-	if err := a.setFlow(w, nil, f); err != nil {
+	if err := a.setFlow(w, nil, d, f); err != nil {
 		t.Fatal(err)
 	}
 	if line := w.Header().Get("Set-Cookie"); len(line) > maxFlowBytes || maxAgeOf(t, line) != 600 {
 		t.Fatalf("%d bytes: %s", len(line), line)
 	}
-	state, err := f.state(k, returnTo)
+	long := &ask{issued: now, nonce: f.handoffNonce(), kind: domainDoor, host: strings.Repeat("h", maxHost)}
+	state, err := f.state(k, journey{"https://" + strings.Repeat("h", maxHost) + ":65535" + returnTo, long})
 	if err != nil || len(state) > maxState {
 		t.Fatalf("state of %d bytes, %v", len(state), err)
 	}
 	id, tag, got, ok := openState(k, state)
-	if !ok || id != f.id || got != returnTo || !f.began(tag) {
+	if !ok || id != f.id || !strings.HasSuffix(got.returnTo, returnTo) || got.ask == nil || got.ask.nonce != long.nonce || got.ask.host != long.host || !f.began(tag) {
 		t.Fatalf("%v %v %v", ok, id, got)
 	}
 	if f.nonce() == f.verifier() || len(f.verifier()) != 43 || strings.Contains(state, "aaaa") {
@@ -45,7 +47,7 @@ func TestFlowCookieOpensOnItsHostUnderItsNameAndInItsTime(t *testing.T) { // CRY
 		t.Fatal(err)
 	}
 	got, ok := openFlow(k, f.id, "app.example.com", sealed)
-	if !ok || got.seed != f.seed || got.provider != "main" || got.issued.Unix() != now.Unix() {
+	if !ok || got.seed != f.seed || got.provider != "main" || got.issued.UnixMicro() != now.UnixMicro() {
 		t.Fatalf("%+v %v", got, ok)
 	}
 	if _, ok := openFlow(k, other.id, "app.example.com", sealed); ok {
@@ -65,7 +67,7 @@ func TestFlowCookieOpensOnItsHostUnderItsNameAndInItsTime(t *testing.T) { // CRY
 			t.Errorf("after %v: live %v", age, !want)
 		}
 	}
-	state, err := f.state(k, "/")
+	state, err := f.state(k, journey{returnTo: "/"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,14 +83,14 @@ func TestFlowCookieOpensOnItsHostUnderItsNameAndInItsTime(t *testing.T) { // CRY
 func FuzzOpenState(f *testing.F) {
 	k := testKeyset(f)
 	fl := newFlow("main", newClock().Now())
-	good, err := fl.state(k, "/x")
+	good, err := fl.state(k, journey{returnTo: "/x"})
 	if err != nil {
 		f.Fatal(err)
 	}
 	f.Add(good)
 	f.Add("AAAAAAAAAAAAAAAA.v1.x.y")
 	f.Fuzz(func(t *testing.T, s string) {
-		if _, _, returnTo, ok := openState(k, s); ok && returnTo != "/x" { // nothing else was ever sealed
+		if _, _, to, ok := openState(k, s); ok && (to.returnTo != "/x" || to.ask != nil) { // nothing else was ever sealed
 			t.Fatalf("opened %q", s)
 		}
 	})

@@ -18,6 +18,7 @@ import (
 // Paths of our pages.
 const (
 	loginPath    = "/_gate/login"
+	handoffPath  = "/_gate/handoff"
 	logoutPath   = "/_gate/logout"
 	callbackPath = "/_gate/callback/"
 )
@@ -25,53 +26,69 @@ const (
 // loginWait bounds how long a browser waits for a provider that does not answer.
 const loginWait = 5 * time.Second
 
-// Login serves GET /_gate/login?return_to=&provider=: to the provider, or with several and none named to a page to
-// choose one. A sign-in always begins anew, also for somebody who is signed in.
+// journey is where a browser goes once it is signed in.
+type journey struct {
+	returnTo string
+	// ask is the other host that wants the sign-in handed on; nil: public_url is where it ends.
+	ask *ask
+}
+
+// Login serves GET /_gate/login?return_to=&provider=. On public_url: to the provider, or with several and none named to
+// a page to choose one; a sign-in always begins anew, also for somebody who is signed in. On another host: to
+// public_url, which hands its sign-in on (&handoff=).
 func (a *Auth) Login(w http.ResponseWriter, r *http.Request) {
-	if !a.begin(w, r, http.MethodGet, http.MethodHead) {
+	d := a.atDoor(w, r, http.MethodGet, http.MethodHead)
+	if d == nil {
 		return
 	}
+	a.loginAt(w, r, d)
+}
+
+func (a *Auth) loginAt(w http.ResponseWriter, r *http.Request, d *door) {
 	query, err := url.ParseQuery(r.URL.RawQuery)
-	if err != nil || len(query["return_to"]) > 1 || len(query["provider"]) > 1 {
+	if err != nil || len(query["return_to"]) > 1 || len(query["provider"]) > 1 || len(query["handoff"]) > 1 {
 		a.refuse(w, r, codeBadReturnTo, ErrBadReturnTo)
 		return
 	}
-	returnTo, err := a.ReturnTo(r.Context(), query.Get("return_to"))
-	if err != nil {
+	to, name := journey{}, query.Get("provider")
+	if to.returnTo, err = a.ReturnTo(r.Context(), query.Get("return_to")); err != nil {
 		a.fail(w, r, err, "/")
 		return
 	}
+	if d.kind != publicDoor {
+		a.askPublic(w, r, d, to.returnTo, name)
+		return
+	}
+	if text := query.Get("handoff"); text != "" {
+		if to.ask, err = a.openAsk(text); err != nil {
+			a.fail(w, r, err, to.returnTo)
+			return
+		}
+		if a.handOn(w, r, to) {
+			return
+		}
+	}
+	a.signInWith(w, r, name, to)
+}
+
+// signInWith sends the browser to the provider of that name; "": to the only one, or to a page to choose.
+func (a *Auth) signInWith(w http.ResponseWriter, r *http.Request, name string, to journey) {
 	choices := a.signInProviders()
-	name := query.Get("provider")
 	switch {
 	case len(choices) == 0:
 		a.refuse(w, r, codeProviderUnavailable, errors.New("no identity provider to sign in with is configured"))
 	case name == "" && len(choices) > 1:
-		a.choose(w, choices, returnTo)
+		a.choose(w, r, choices, to)
 	case name == "":
-		a.sendAway(w, r, choices[0], returnTo)
+		a.sendAway(w, r, choices[0], to)
 	default:
 		p := a.provider(name)
 		if p == nil || !p.signIn {
 			a.refuse(w, r, codeNotFound, errors.New("no such identity provider"))
 			return
 		}
-		a.sendAway(w, r, p, returnTo)
+		a.sendAway(w, r, p, to)
 	}
-}
-
-// begin sets what all our answers share and refuses other methods and, for sign-in, other hosts.
-func (a *Auth) begin(w http.ResponseWriter, r *http.Request, methods ...string) bool {
-	w.Header().Set("Cache-Control", "no-store")
-	w.Header().Set("Referrer-Policy", "no-referrer")
-	if !a.allows(w, r, methods...) {
-		return false
-	}
-	if normalHost(a.hostOf(r)) != a.origins.publicHost {
-		a.refuse(w, r, codeBadHost, errors.New("sign in at "+a.origins.public.String()))
-		return false
-	}
-	return true
 }
 
 func (a *Auth) allows(w http.ResponseWriter, r *http.Request, methods ...string) bool {
@@ -97,8 +114,9 @@ func (a *Auth) signInProviders() []*provider {
 	return list
 }
 
-func loginURL(returnTo, provider string) string {
-	q := url.Values{}
+func loginURL(returnTo, provider string) string { return loginQuery(url.Values{}, returnTo, provider) }
+
+func loginQuery(q url.Values, returnTo, provider string) string {
 	if returnTo != "" && returnTo != "/" {
 		q.Set("return_to", returnTo)
 	}
@@ -111,11 +129,15 @@ func loginURL(returnTo, provider string) string {
 	return loginPath + "?" + q.Encode()
 }
 
-func (a *Auth) choose(w http.ResponseWriter, choices []*provider, returnTo string) {
+func (a *Auth) choose(w http.ResponseWriter, r *http.Request, choices []*provider, to journey) {
+	q := url.Values{}
+	if to.ask != nil {
+		q.Set("handoff", r.URL.Query().Get("handoff"))
+	}
 	d := page.Data{Heading: "Sign in", Text: []string{"Choose the account to sign in with."}}
 	for _, p := range choices {
 		d.Items = append(d.Items, page.Item{
-			Title: p.name, Text: p.host(), Action: &page.Action{Label: "Continue", URL: loginURL(returnTo, p.name)},
+			Title: p.name, Text: p.host(), Action: &page.Action{Label: "Continue", URL: loginQuery(q, to.returnTo, p.name)},
 		})
 	}
 	page.Render(w, http.StatusOK, d)
@@ -130,11 +152,11 @@ func (p *provider) host() string {
 }
 
 // sendAway begins a flow and sends the browser to the provider (OpenID Connect Core 3.1.2.1; PKCE S256, RFC 7636).
-func (a *Auth) sendAway(w http.ResponseWriter, r *http.Request, p *provider, returnTo string) {
+func (a *Auth) sendAway(w http.ResponseWriter, r *http.Request, p *provider, to journey) {
 	ctx, cancel := context.WithTimeout(r.Context(), loginWait)
 	defer cancel()
 	if err := a.reach(ctx); err != nil {
-		a.fail(w, r, err, returnTo)
+		a.fail(w, r, err, to.returnTo)
 		return
 	}
 	m, err := p.metadata.get(ctx)
@@ -144,12 +166,12 @@ func (a *Auth) sendAway(w http.ResponseWriter, r *http.Request, p *provider, ret
 		return
 	}
 	f := newFlow(p.name, a.clock())
-	state, err := f.state(a.secrets, returnTo)
+	state, err := f.state(a.secrets, to)
 	if err == nil {
-		err = a.setFlow(w, r.Header["Cookie"], f)
+		err = a.setFlow(w, r.Header["Cookie"], a.publicDoor(), f)
 	}
 	if err != nil {
-		a.fail(w, r, err, returnTo)
+		a.fail(w, r, err, to.returnTo)
 		return
 	}
 	options := []oauth2.AuthCodeOption{oauth2.S256ChallengeOption(f.verifier()), oidc.Nonce(f.nonce())}
@@ -212,6 +234,8 @@ func (a *Auth) fail(w http.ResponseWriter, r *http.Request, err error, returnTo 
 			Heading: f.heading, Text: []string{f.text},
 			Actions: []page.Action{{Label: "Sign in again", URL: loginURL(returnTo, ""), Primary: true}, {Label: "To the start", URL: "/"}},
 		})
+	case errors.Is(err, errBadHost):
+		a.refuse(w, r, codeBadHost, fmt.Errorf("%w; they do at %s", err, a.origins.public))
 	case errors.Is(err, ErrBadReturnTo):
 		a.refuse(w, r, codeBadReturnTo, err)
 	case errors.Is(err, ErrUnknownUser):

@@ -19,10 +19,23 @@ const (
 	endSessionWait = 2 * time.Second
 )
 
-// Logout serves GET (a page with a button) and POST /_gate/logout. POST ends the session of every cookie that is
-// presented, with its audit row, clears the cookies whatever happens, and goes to the provider's end_session_endpoint
-// (OpenID Connect RP-Initiated Logout 1.0) or shows that it is done. Only a form of our own origin may do that (CSRF-1).
+// everywhereField of the sign-out form: "1" ends all sessions of the user, in other browsers too.
+const everywhereField = "everywhere"
+
+// maxSignOutForm bounds the form of a sign-out.
+const maxSignOutForm = 4 << 10
+
+// Logout serves GET (a page with buttons) and POST /_gate/logout, on every host. POST ends the sign-ins of every cookie
+// that is presented, with their sessions on all hosts and an audit row for each, clears the cookies whatever happens,
+// and goes to the provider's end_session_endpoint (OpenID Connect RP-Initiated Logout 1.0) or shows that it is done.
+// Only a form of our own origin may do that (CSRF-1).
 func (a *Auth) Logout(w http.ResponseWriter, r *http.Request) {
+	host := normalHost(a.hostOf(r))
+	a.logoutAt(w, r, &door{scope: host, names: a.names}, func() { a.ClearSession(w, host) })
+}
+
+// logoutAt is Logout at a door; clear takes its cookies away.
+func (a *Auth) logoutAt(w http.ResponseWriter, r *http.Request, d *door, clear func()) {
 	w.Header().Set("Cache-Control", "no-store")
 	if !a.allows(w, r, http.MethodGet, http.MethodHead, http.MethodPost) {
 		return
@@ -30,7 +43,7 @@ func (a *Auth) Logout(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), logoutTimeout)
 	defer cancel()
 	if r.Method != http.MethodPost {
-		a.logoutPage(ctx, w, r)
+		a.logoutPage(ctx, w, r, d, clear)
 		return
 	}
 	asked := r.Clone(ctx)
@@ -41,8 +54,10 @@ func (a *Auth) Logout(w http.ResponseWriter, r *http.Request) {
 		a.refuse(w, r, codeCrossOrigin, errors.New("sign-out was asked for by another site"))
 		return
 	}
-	a.ClearSession(w)
-	ended, err := a.endPresented(ctx, r)
+	clear()
+	r.Body = http.MaxBytesReader(w, r.Body, maxSignOutForm)
+	everywhere := r.PostFormValue(everywhereField) == "1" // what cannot be read asks for nothing more than a sign-out
+	ended, err := a.endPresented(ctx, r, d, everywhere)
 	if err != nil {
 		a.fail(w, r, err, "/")
 		return
@@ -58,23 +73,23 @@ func (a *Auth) Logout(w http.ResponseWriter, r *http.Request) {
 
 // logoutPage asks; nothing ends by opening an address. Without a session it says so: this is also where a provider
 // sends people back to.
-func (a *Auth) logoutPage(ctx context.Context, w http.ResponseWriter, r *http.Request) {
-	tokens, good, n := sessionTokens(r.Header["Cookie"], a.names.session)
-	host := normalHost(a.hostOf(r))
-	d := page.Data{
-		Heading: "Sign out?", Text: []string{"This ends your session here and at your identity provider."},
+func (a *Auth) logoutPage(ctx context.Context, w http.ResponseWriter, r *http.Request, d *door, clear func()) {
+	tokens, good, n := sessionTokens(r.Header["Cookie"], d.names.session)
+	p := page.Data{
+		Heading: "Sign out?", Text: []string{"This ends your session in this browser, on every address of this application, and at your identity provider."},
 		Actions: []page.Action{
 			{Label: "Sign out", URL: logoutPath, Method: http.MethodPost, Primary: true},
+			{Label: "Sign out everywhere", URL: logoutPath, Method: http.MethodPost, Hidden: map[string]string{everywhereField: "1"}},
 			{Label: "Stay signed in", URL: "/"},
 		},
 	}
 	open := false
 	for i := range good {
-		f, err := a.open(ctx, &tokens[i], host)
+		f, err := a.open(ctx, &tokens[i], d.scope)
 		switch {
 		case err == nil:
-			d.Who, open = f.email, true
-			d.FormTargets = a.formTargets(f)
+			p.Who, open = f.email, true
+			p.FormTargets = a.formTargets(f)
 		case !errors.Is(err, ErrSessionExpired):
 			open = true // unknown now, or a user who is blocked: the button must work all the same
 		}
@@ -82,11 +97,14 @@ func (a *Auth) logoutPage(ctx context.Context, w http.ResponseWriter, r *http.Re
 			break
 		}
 	}
-	if n == 0 || !open {
+	if n > 0 && !open {
+		clear() // ended elsewhere
+	}
+	if !open {
 		signedOut(w)
 		return
 	}
-	page.Render(w, http.StatusOK, d)
+	page.Render(w, http.StatusOK, p)
 }
 
 // formTargets are where the form's redirects may lead, for browsers that hold form-action against them. A provider may
@@ -110,10 +128,13 @@ func signedOut(w http.ResponseWriter) {
 	})
 }
 
-// endPresented ends the sessions of all cookies presented and returns them. Errors: the database's.
-func (a *Auth) endPresented(ctx context.Context, r *http.Request) ([]*sessionFacts, error) {
-	tokens, good, _ := sessionTokens(r.Header["Cookie"], a.names.session)
-	var ended []*sessionFacts
+// endPresented ends the sign-ins of all cookies presented, on every host, and returns the sessions that were theirs.
+// With everywhere the other sign-ins of these users end too, where the cookie is still good: one that has ended may have
+// been found anywhere. Errors: the database's.
+func (a *Auth) endPresented(ctx context.Context, r *http.Request, d *door, everywhere bool) ([]catalog.Session, error) {
+	tokens, good, _ := sessionTokens(r.Header["Cookie"], d.names.session)
+	var presented []*sessionFacts
+	all := map[catalog.UserID]bool{}
 	for i := range good {
 		// Read, not remembered: what was forgotten a moment ago must not be brought back by a sign-out.
 		a.sessions.Invalidate(tokens[i].key())
@@ -122,43 +143,75 @@ func (a *Auth) endPresented(ctx context.Context, r *http.Request) ([]*sessionFac
 			return nil, err
 		}
 		if found && a.matches(f, &tokens[i]) {
-			ended = append(ended, f)
+			presented = append(presented, f)
+			_, err := a.open(ctx, &tokens[i], d.scope)
+			all[f.row.UserID] = all[f.row.UserID] || everywhere && err == nil
 		}
 	}
-	if len(ended) == 0 {
+	if len(presented) == 0 {
 		return nil, nil
 	}
 	ip := a.clientIP(r)
+	var ended []catalog.Session
 	err := a.host.InTx(ctx, func(tx *catalog.Tx) error {
-		for _, f := range ended {
+		for _, f := range presented {
 			actor := catalog.Actor{ID: string(f.row.UserID)}
 			if ip.IsValid() {
 				actor.IP = ip.String()
 			}
-			if err := endSession(catalog.WithActor(ctx, actor), tx, f, "asked for"); err != nil {
+			rows, err := endFor(catalog.WithActor(ctx, actor), tx, &f.row, all[f.row.UserID])
+			if err != nil {
 				return err
 			}
+			ended = append(ended, rows...)
 		}
 		return nil
 	})
-	for _, f := range ended {
-		if key, ok := keyOfSession(f.row.ID); ok {
-			a.sessions.Invalidate(key)
-		}
+	for _, f := range presented { // also where another replica was quicker
+		ended = append(ended, f.row)
 	}
+	a.forget(ended)
 	if err != nil {
 		return nil, err
 	}
 	return ended, nil
 }
 
+// endFor ends a session's sign-in, or all of its user's.
+func endFor(ctx context.Context, tx *catalog.Tx, session *catalog.Session, everywhere bool) ([]catalog.Session, error) {
+	if !everywhere {
+		return endSignIn(ctx, tx, session, "asked for")
+	}
+	if err := tx.LockSessions(ctx, session.UserID); err != nil {
+		return nil, err
+	}
+	rows, err := tx.Sessions.ListByUser(ctx, session.UserID)
+	if err != nil {
+		return nil, err
+	}
+	n, err := tx.Sessions.DeleteByUser(ctx, session.UserID)
+	if err != nil || n == 0 {
+		return nil, err
+	}
+	return rows, tx.Audit(ctx, "sign_out", string(session.UserID), map[string]any{
+		"session": string(session.ID), "host": session.Host, "reason": "asked for everywhere", "sessions": n,
+	})
+}
+
 // endSessionURL is where the provider signs the person out too; "" if it offers no such thing, or is not to be had.
-func (a *Auth) endSessionURL(ctx context.Context, ended []*sessionFacts) string {
+// Of a sign-in the session on public_url holds the ID token.
+func (a *Auth) endSessionURL(ctx context.Context, ended []catalog.Session) string {
 	if len(ended) == 0 {
 		return ""
 	}
-	f := ended[0]
-	p := a.provider(f.row.Provider)
+	row := &ended[len(ended)-1] // one that was presented
+	for i := range ended {
+		if s := &ended[i]; s.IDToken != "" && s.SignInOf() == row.SignInOf() && s.UserID == row.UserID {
+			row = s
+			break
+		}
+	}
+	p := a.provider(row.Provider)
 	if p == nil {
 		return ""
 	}
@@ -173,8 +226,8 @@ func (a *Auth) endSessionURL(ctx context.Context, ended []*sessionFacts) string 
 		return ""
 	}
 	q := u.Query()
-	if f.row.IDToken != "" {
-		if token, err := a.secrets.Open(idTokenPurpose(f.row.ID), f.row.IDToken); err == nil {
+	if row.IDToken != "" {
+		if token, err := a.secrets.Open(idTokenPurpose(row.ID), row.IDToken); err == nil {
 			q.Set("id_token_hint", string(token))
 		}
 	}

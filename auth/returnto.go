@@ -13,6 +13,7 @@ import (
 const (
 	maxReturnTo = 2048
 	maxHost     = 253
+	maxOrigin   = len("https://") + maxHost + len(":65535")
 )
 
 // origins are the places that return_to may lead to (contract, section 5). Immutable.
@@ -71,7 +72,11 @@ func (a *Auth) ReturnTo(ctx context.Context, raw string) (string, error) {
 	if raw == "" {
 		return "/", nil
 	}
-	if len(raw) > maxReturnTo || !plainBytes(raw) {
+	limit := maxReturnTo
+	if raw[0] != '/' {
+		limit += maxOrigin // what was a local path on another host is still allowed with that host in front
+	}
+	if len(raw) > limit || !plainBytes(raw) {
 		return "", ErrBadReturnTo
 	}
 	u, err := url.Parse(raw)
@@ -177,25 +182,25 @@ func (a *Auth) allowedOrigin(ctx context.Context, u *url.URL) error {
 	if !isDomainName(host) {
 		return ErrBadReturnTo
 	}
-	verified, err := a.isVerifiedDomain(ctx, host)
+	tenant, err := a.domainTenant(ctx, host)
 	if err != nil {
 		return err
 	}
-	if !verified {
+	if tenant == "" {
 		return ErrBadReturnTo
 	}
 	return nil
 }
 
-func (a *Auth) isVerifiedDomain(ctx context.Context, host string) (bool, error) {
-	_, found, err := a.domains.Get(ctx, host, func(ctx context.Context) (bool, bool, error) {
-		_, ok, err := a.host.ResolveTenant(ctx, host, catalog.NameDomain)
-		return ok, ok, err
+// domainTenant is the tenant whose verified custom domain the host is, "" if it is nobody's.
+func (a *Auth) domainTenant(ctx context.Context, host string) (catalog.TenantID, error) {
+	id, _, err := a.domains.Get(ctx, host, func(ctx context.Context) (catalog.TenantID, bool, error) {
+		return a.host.ResolveTenant(ctx, host, catalog.NameDomain)
 	})
 	if err != nil {
-		return false, fmt.Errorf("look for domain: %w", unavailable(ctx, err))
+		return "", fmt.Errorf("look for domain: %w", unavailable(ctx, err))
 	}
-	return found, nil
+	return id, nil
 }
 
 // isLabel reports whether s is one host label: letters, digits, - and _, not empty, no - at either end.

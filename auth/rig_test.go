@@ -202,7 +202,7 @@ func (g *rig) replica() *Auth {
 // statusOf is the part of the denial table that this package uses.
 func statusOf(code string) int {
 	return map[string]int{
-		codeBadHost: 400, codeBadReturnTo: 400, codeCrossOrigin: 403, codeHostDatabase: 503, codeMethodNotAllowed: 405,
+		codeBadHost: 400, codeBadReturnTo: 400, codeCrossOrigin: 403, codeNoAccess: 403, codeHostDatabase: 503, codeMethodNotAllowed: 405,
 		codeNotFound: 404, codeProviderUnavailable: 503, codeRateLimited: 429, codeUnknownUser: 403,
 	}[code]
 }
@@ -230,13 +230,14 @@ func (g *rig) addUser(subject, email string) catalog.UserID {
 type browser struct {
 	g       *rig
 	auth    *Auth
+	host    string
 	cookies map[string]string
 	maxAge  map[string]int
 	header  http.Header
 }
 
 func (g *rig) browser() *browser {
-	return &browser{g: g, auth: g.auth, cookies: map[string]string{}, maxAge: map[string]int{}, header: http.Header{}}
+	return &browser{g: g, auth: g.auth, host: g.deps.PublicURL.Host, cookies: map[string]string{}, maxAge: map[string]int{}, header: http.Header{}}
 }
 
 func (b *browser) cookieHeader() []string {
@@ -253,7 +254,7 @@ func (b *browser) cookieHeader() []string {
 func (b *browser) do(method, target string) *httptest.ResponseRecorder {
 	b.g.t.Helper()
 	r := httptest.NewRequest(method, target, nil)
-	r.Host = b.g.deps.PublicURL.Host
+	r.Host = b.host
 	for k, v := range b.header {
 		r.Header[k] = v
 	}
@@ -266,6 +267,8 @@ func (b *browser) do(method, target string) *httptest.ResponseRecorder {
 		b.auth.Login(w, r)
 	case strings.HasPrefix(path, callbackPath):
 		b.auth.Callback(w, r)
+	case path == handoffPath:
+		b.auth.Handoff(w, r)
 	case path == logoutPath:
 		b.auth.Logout(w, r)
 	case path == "/_gate/jwks.json":
@@ -332,7 +335,7 @@ func (b *browser) mustSignIn(subject string) string {
 }
 
 func (b *browser) identity() (Identity, error) {
-	return b.auth.Authenticate(context.Background(), Credentials{Cookies: b.cookieHeader(), Host: b.g.deps.PublicURL.Host})
+	return b.auth.Authenticate(context.Background(), Credentials{Cookies: b.cookieHeader(), Host: b.host})
 }
 
 // bearer presents a token.

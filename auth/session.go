@@ -24,7 +24,7 @@ type sessionFacts struct {
 	row      catalog.Session
 	mac      []byte // decoded; nil if the row's is no MAC
 	expires  time.Time
-	created  time.Time
+	created  time.Time // when the person authenticated
 	lastSeen time.Time // as stored
 	known    bool      // the user exists
 	blocked  bool
@@ -67,8 +67,12 @@ func keyOfSession(id catalog.SessionID) (key sessionKey, ok bool) {
 // sessionMAC binds a token to its user, host and end, so that a row that another program wrote opens nothing. Every
 // part carries its length: no two different rows meet in one input.
 func sessionMAC(key []byte, t *sessionToken, user catalog.UserID, host, expires string) []byte {
+	return macOf(key, string(t[:]), string(user), host, expires)
+}
+
+func macOf(key []byte, parts ...string) []byte {
 	m := hmac.New(sha256.New, key)
-	for _, part := range []string{string(t[:]), string(user), host, expires} {
+	for _, part := range parts {
 		var n [8]byte
 		binary.BigEndian.PutUint64(n[:], uint64(len(part)))
 		m.Write(n[:])
@@ -122,7 +126,7 @@ func (a *Auth) readSession(ctx context.Context, key sessionKey) (*sessionFacts, 
 	var bad [3]error
 	f.expires, bad[0] = catalog.ParseTimestamp(row.ExpiresAt)
 	f.lastSeen, bad[1] = catalog.ParseTimestamp(row.LastSeen)
-	f.created, bad[2] = catalog.ParseTimestamp(row.CreatedAt)
+	f.created, bad[2] = catalog.ParseTimestamp(signedInAt(row))
 	if f.mac, err = hex.DecodeString(row.MAC); err != nil || len(f.mac) != sha256.Size || errors.Join(bad[:]...) != nil {
 		return nil, false, nil // no program of ours wrote this row: it opens nothing
 	}
@@ -134,6 +138,14 @@ func (a *Auth) readSession(ctx context.Context, key sessionKey) (*sessionFacts, 
 	raise(&f.use.at, seen)
 	raise(&f.use.written, seen)
 	return f, true, nil
+}
+
+// signedInAt is when the person authenticated: a session that was handed on counts from there.
+func signedInAt(row *catalog.Session) string {
+	if row.SignedInAt == "" {
+		return row.CreatedAt
+	}
+	return row.SignedInAt
 }
 
 func useOf[K comparable](uses *lru.Cache[K, *lastUse], key K) *lastUse {

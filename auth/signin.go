@@ -24,7 +24,9 @@ var errSignUpLimit = errors.New("too many sign-ups from this address; try again 
 // arrival is a person at the door, with all that the transaction needs.
 type arrival struct {
 	provider *provider
+	flow     *flow
 	who      *person
+	family   string // names the sign-in, if it is a new one
 	oauthID  string
 	address  string // verified, "" if none is
 	ip       string
@@ -33,44 +35,53 @@ type arrival struct {
 }
 
 // signInPerson finds or makes the user, replaces the session that the browser came with, and sets the cookie.
-func (a *Auth) signInPerson(w http.ResponseWriter, r *http.Request, p *provider, m *metadata, who *person, token *oauth2.Token) error {
+func (a *Auth) signInPerson(w http.ResponseWriter, r *http.Request, at *arrival, m *metadata, token *oauth2.Token) (*catalog.Session, error) {
 	ctx, cancel := context.WithTimeout(r.Context(), signInTimeout)
 	defer cancel()
-	oauthID, ok := p.oauthID(who.subject)
-	if !ok {
-		return fmt.Errorf("%w: its sub begins with another provider's prefix", ErrUnknownUser)
+	p, ok := at.provider, false
+	if at.oauthID, ok = p.oauthID(at.who.subject); !ok {
+		return nil, fmt.Errorf("%w: its sub begins with another provider's prefix", ErrUnknownUser)
 	}
-	if a.needsAddress(ctx, p, oauthID) {
-		if err := p.askUserInfo(ctx, m, who, token.AccessToken); err != nil {
-			return err
+	if a.needsAddress(ctx, p, at.oauthID) {
+		if err := p.askUserInfo(ctx, m, at.who, token.AccessToken); err != nil {
+			return nil, err
 		}
 	}
-	address, domain := verifiedAddress(who.claims)
-	if !p.admitsDomain(domain) {
-		return fmt.Errorf("%w: no verified address in email_domains", ErrUnknownUser)
+	var domain string
+	if at.address, domain = verifiedAddress(at.who.claims); !p.admitsDomain(domain) {
+		return nil, fmt.Errorf("%w: no verified address in email_domains", ErrUnknownUser)
 	}
-	old, err := a.presented(ctx, r.Header["Cookie"])
+	d := a.publicDoor()
+	old, err := a.presented(ctx, d, r.Header["Cookie"])
 	if err != nil {
-		return err
+		return nil, err
 	}
+	at.family = a.family(r.Header["Cookie"], d, at.flow)
 	ip := a.clientIP(r)
-	at := &arrival{provider: p, who: who, oauthID: oauthID, address: address, network: network(ip)}
+	at.network = network(ip)
 	if ip.IsValid() {
 		at.ip = ip.String()
 	}
-	secretToken, expires, err := a.record(ctx, at, old)
+	secretToken, row, err := a.record(ctx, at, old)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	a.subjects.Invalidate(oauthID)
-	for _, f := range old {
-		if key, ok := keyOfSession(f.row.ID); ok {
-			a.sessions.Invalidate(key)
+	a.subjects.Invalidate(at.oauthID)
+	setCookie(w, d.names.session, secretToken.encode(), d.names.secure, a.absolute)
+	a.cleanUp()
+	return row, nil
+}
+
+// family names a new sign-in by the oldest of the flows that this browser has under way, so that tabs which sign in at
+// the same moment, none of them with a session to go by, make one sign-in that ends as one.
+func (a *Auth) family(cookies []string, d *door, own *flow) string {
+	oldest := own
+	for _, c := range a.carriedFlows(cookies, d, a.clock()) {
+		if f := c.flow; f != nil && f.provider != "" && f.issued.Before(oldest.issued) {
+			oldest = f
 		}
 	}
-	setCookie(w, a.names.session, secretToken.encode(), a.names.secure, expires)
-	a.cleanUp()
-	return nil
+	return hex.EncodeToString(oldest.derive("sign-in")[:sessionIDBytes])
 }
 
 // needsAddress: the address matters for email_domains, and for linking and sign-up of a subject that nobody has. A
@@ -86,16 +97,17 @@ func (a *Auth) needsAddress(ctx context.Context, p *provider, oauthID string) bo
 	return err == nil && !found
 }
 
-// presented are the sessions whose tokens the browser holds, ended or not: they end with a new sign-in (SESS-1).
-func (a *Auth) presented(ctx context.Context, cookies []string) ([]*sessionFacts, error) {
-	tokens, good, _ := sessionTokens(cookies, a.names.session)
+// presented are the sessions at a door whose tokens the browser holds, ended or not: they end with a new sign-in
+// (SESS-1).
+func (a *Auth) presented(ctx context.Context, d *door, cookies []string) ([]*sessionFacts, error) {
+	tokens, good, _ := sessionTokens(cookies, d.names.session)
 	var list []*sessionFacts
 	for i := range good {
 		f, found, err := a.facts(ctx, tokens[i].key())
 		if err != nil {
 			return nil, err
 		}
-		if found && a.matches(f, &tokens[i]) {
+		if found && a.matches(f, &tokens[i]) && f.row.Host == d.scope {
 			list = append(list, f)
 		}
 	}
@@ -104,7 +116,8 @@ func (a *Auth) presented(ctx context.Context, cookies []string) ([]*sessionFacts
 
 // record does the sign-in in one transaction: user, last_login, new session, ended sessions, audit. A write that
 // another one made impossible meanwhile (the same person twice at once) is tried once more.
-func (a *Auth) record(ctx context.Context, at *arrival, old []*sessionFacts) (t sessionToken, lifetime time.Duration, err error) {
+func (a *Auth) record(ctx context.Context, at *arrival, old []*sessionFacts) (t sessionToken, row *catalog.Session, err error) {
+	var ended []catalog.Session
 	for range 2 {
 		t = newSessionToken()
 		now := a.clock()
@@ -117,16 +130,18 @@ func (a *Auth) record(ctx context.Context, at *arrival, old []*sessionFacts) (t 
 			if err := at.stillGood(ctx, tx); err != nil {
 				return err
 			}
-			return a.writeSession(ctx, tx, at, user, &t, now, old)
+			row, ended, err = a.writeSession(ctx, tx, at, user, &t, now, old)
+			return err
 		})
 		if !errors.Is(err, catalog.ErrConflict) {
 			break
 		}
 	}
 	if err != nil {
-		return t, 0, fmt.Errorf("sign in: %w", err)
+		return t, nil, fmt.Errorf("sign in: %w", err)
 	}
-	return t, a.absolute, nil
+	a.forget(ended)
+	return t, row, nil
 }
 
 // stillGood: the provider has not ended meanwhile, through the back channel, what this sign-in stands on.
@@ -151,48 +166,106 @@ func lockSubject(ctx context.Context, tx *catalog.Tx, oauthID string) error {
 	return tx.LockUser(ctx, "subject/"+oauthID)
 }
 
-func (a *Auth) writeSession(ctx context.Context, tx *catalog.Tx, at *arrival, user *catalog.GlobalUser, t *sessionToken, now time.Time, old []*sessionFacts) error {
+// forget drops what is remembered of sessions that have ended.
+func (a *Auth) forget(ended []catalog.Session) {
+	for i := range ended {
+		if key, ok := keyOfSession(ended[i].ID); ok {
+			a.sessions.Invalidate(key)
+		}
+	}
+}
+
+func (a *Auth) writeSession(ctx context.Context, tx *catalog.Tx, at *arrival, user *catalog.GlobalUser, t *sessionToken, now time.Time, old []*sessionFacts) (row *catalog.Session, ended []catalog.Session, err error) {
 	ctx = catalog.WithActor(ctx, catalog.Actor{ID: string(user.ID), IP: at.ip})
 	key := t.key()
-	row := &catalog.Session{
-		ID: sessionIDOf(key), UserID: user.ID, Host: a.origins.publicHost,
+	row = &catalog.Session{
+		ID: sessionIDOf(key), UserID: user.ID, Host: a.origins.publicHost, SignIn: at.family,
 		Provider: at.provider.name, Subject: at.who.subject, SID: at.who.sid,
 		CreatedAt: catalog.Timestamp(now), LastSeen: catalog.Timestamp(now), ExpiresAt: catalog.Timestamp(now.Add(a.absolute)),
+	}
+	for _, f := range old {
+		if f.row.UserID == user.ID {
+			row.SignIn = f.row.SignInOf() // the same person again: one sign-in, which ends as one
+		}
 	}
 	row.MAC = hex.EncodeToString(sessionMAC(a.keys.macs[0], t, row.UserID, row.Host, row.ExpiresAt))
 	if len(at.who.idToken) <= maxIDTokenHint {
 		sealed, err := a.secrets.Seal(idTokenPurpose(row.ID), []byte(at.who.idToken))
 		if err != nil {
-			return err
+			return nil, nil, err
 		}
 		row.IDToken = sealed
 	}
-	for _, f := range old {
-		if err := endSession(ctx, tx, f, "replaced by a new sign-in"); err != nil {
-			return err
-		}
+	if ended, err = replace(ctx, tx, old, row, at.flow.issued); err != nil {
+		return nil, nil, err
 	}
 	if err := tx.Sessions.Insert(ctx, row); err != nil {
-		return err
+		return nil, nil, err
 	}
 	if err := tx.RecordLogin(ctx, user.ID, catalog.Timestamp(now)); err != nil {
-		return err
+		return nil, nil, err
 	}
-	return tx.Audit(ctx, "sign_in", string(user.ID), map[string]any{
+	return row, ended, tx.Audit(ctx, "sign_in", string(user.ID), map[string]any{
 		"session": string(row.ID), "provider": row.Provider, "host": row.Host, "user": at.how,
 	})
 }
 
+// replace ends what a browser had at the door where it gets a new session (SESS-1). Another person's sign-in ends on
+// every host, and so does an earlier one of the same person; of the same sign-in this one session. What was made since
+// the new one was asked for is left to end with its sign-in: it belongs to a tab that was opened beside this one and
+// may just be loading its page.
+func replace(ctx context.Context, tx *catalog.Tx, old []*sessionFacts, row *catalog.Session, asked time.Time) ([]catalog.Session, error) {
+	const why = "replaced by a new sign-in"
+	var ended []catalog.Session
+	for _, f := range old {
+		same := f.row.UserID == row.UserID
+		if made, err := catalog.ParseTimestamp(f.row.CreatedAt); err == nil && same && asked.Before(made) {
+			continue
+		}
+		if same && f.row.SignInOf() == row.SignIn {
+			if err := endSession(ctx, tx, &f.row, why); err != nil {
+				return nil, err
+			}
+			ended = append(ended, f.row)
+			continue
+		}
+		rows, err := endSignIn(ctx, tx, &f.row, why)
+		if err != nil {
+			return nil, err
+		}
+		ended = append(ended, rows...)
+	}
+	return ended, nil
+}
+
 // endSession deletes a session with its audit row; one that is gone already is left at that.
-func endSession(ctx context.Context, tx *catalog.Tx, f *sessionFacts, why string) error {
-	err := tx.Sessions.Delete(ctx, f.row.ID)
+func endSession(ctx context.Context, tx *catalog.Tx, row *catalog.Session, why string) error {
+	err := tx.Sessions.Delete(ctx, row.ID)
 	if errors.Is(err, catalog.ErrNotFound) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	return tx.Audit(ctx, "sign_out", string(f.row.UserID), map[string]any{"session": string(f.row.ID), "host": f.row.Host, "reason": why})
+	return auditEnd(ctx, tx, row, why)
+}
+
+// endSignIn ends a session's sign-in on every host, with an audit row for each session, and returns their rows.
+func endSignIn(ctx context.Context, tx *catalog.Tx, session *catalog.Session, why string) ([]catalog.Session, error) {
+	rows, err := tx.DeleteSignIn(ctx, session)
+	if err != nil {
+		return nil, err
+	}
+	for i := range rows {
+		if err := auditEnd(ctx, tx, &rows[i], why); err != nil {
+			return nil, err
+		}
+	}
+	return rows, nil
+}
+
+func auditEnd(ctx context.Context, tx *catalog.Tx, row *catalog.Session, why string) error {
+	return tx.Audit(ctx, "sign_out", string(row.UserID), map[string]any{"session": string(row.ID), "host": row.Host, "reason": why})
 }
 
 func idTokenPurpose(id catalog.SessionID) string { return "sys_sessions/id_token/" + string(id) }
@@ -289,8 +362,8 @@ const (
 // cleanup remembers when what is over was last removed, in nanoseconds since 1970.
 type cleanup struct{ last atomic.Int64 }
 
-// cleanUp removes sessions that have ended and what is remembered no longer, now and then, after a sign-in or a logout
-// and without anybody waiting.
+// cleanUp removes sessions and hand-offs that have ended and what is remembered no longer, now and then, after a sign-in
+// or a logout and without anybody waiting.
 func (a *Auth) cleanUp() {
 	now := a.clock()
 	last := a.cleaned.last.Load()
@@ -305,6 +378,9 @@ func (a *Auth) cleanUp() {
 		}
 		if err := a.host.DeleteOldSignIns(ctx, catalog.Timestamp(now), catalog.Timestamp(now.Add(-2*signUpWindow))); err != nil {
 			a.log.WarnContext(ctx, "used logout tokens and counted sign-ups could not be removed", "error", err)
+		}
+		if _, err := a.host.Handoffs.DeleteExpired(ctx, catalog.Timestamp(now)); err != nil {
+			a.log.WarnContext(ctx, "hand-offs that have ended could not be removed", "error", err)
 		}
 	})
 }

@@ -118,6 +118,10 @@ type Session struct {
 	CreatedAt string    `json:"created_at"`
 	ExpiresAt string    `json:"expires_at"` // absolute
 	LastSeen  string    `json:"last_seen"`  // written at most once in idle_timeout/2 or a minute
+	// SignIn is shared by the sessions of one sign-in on several hosts; "" in rows from before: see SignInOf.
+	SignIn     string   `json:"sign_in"`
+	SignedInAt string   `json:"signed_in_at"` // when the person authenticated; "": CreatedAt
+	OnlyTenant TenantID `json:"only_tenant"`  // the one tenant that a custom domain's session reaches, "" for no such limit
 }
 
 // Key is a row of sys_keys: a key of ours, sealed under the master secret.

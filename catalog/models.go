@@ -20,6 +20,7 @@ type Tables struct {
 	WebhookEvents Table[WebhookEventID, StripeWebhookEvent]
 	Domains       Table[DomainName, Domain]
 	Sessions      Sessions
+	Handoffs      Handoffs
 	APITokens     APITokens
 	Keys          Keys
 
@@ -39,6 +40,7 @@ func newTables(at access) Tables {
 		WebhookEvents: newTable(at, engine, webhookModel()),
 		Domains:       newTable(at, engine, domainModel()),
 		Sessions:      Sessions{at},
+		Handoffs:      Handoffs{at},
 		APITokens:     APITokens{newTable(at, engine, apiTokenModel())},
 		Keys:          Keys{at},
 		at:            at,

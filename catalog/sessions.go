@@ -13,7 +13,7 @@ type Sessions struct{ at access }
 func sessionFields(s *Session) []any {
 	return []any{
 		&s.ID, &s.UserID, &s.TenantID, &s.Host, &s.Provider, &s.Subject, &s.SID, &s.MAC, &s.IDToken, &s.CreatedAt,
-		&s.ExpiresAt, &s.LastSeen,
+		&s.ExpiresAt, &s.LastSeen, &s.SignIn, &s.SignedInAt, &s.OnlyTenant,
 	}
 }
 
@@ -58,9 +58,20 @@ func (s *Sessions) Delete(ctx context.Context, id SessionID) error {
 	return s.writeOne(ctx, "delete session", "session_delete", storable(string(id)))
 }
 
-// DeleteByUser ends all sessions of a user and says how many there were.
+// DeleteByUser ends all sessions of a user, those on their way to another host too, and says how many there were.
 func (s *Sessions) DeleteByUser(ctx context.Context, user UserID) (int, error) {
-	n, err := s.write(ctx, "delete sessions", "session_delete_by_user", storable(string(user)))
+	var n int64
+	err := s.at.change(ctx, func(tx *Tx) error {
+		err := tx.LockSessions(ctx, user)
+		if err != nil {
+			return err
+		}
+		if _, err = tx.exec(ctx, "delete hand-offs", "handoff_delete_by_user", storable(string(user))); err != nil {
+			return err
+		}
+		n, err = tx.exec(ctx, "delete sessions", "session_delete_by_user", storable(string(user)))
+		return err
+	})
 	return int(n), err
 }
 
@@ -76,8 +87,12 @@ func (s *Sessions) SetTenant(ctx context.Context, id SessionID, tenant TenantID)
 
 // ListByUser returns at most 1000 sessions of a user, newest first.
 func (s *Sessions) ListByUser(ctx context.Context, user UserID) ([]Session, error) {
+	return s.list(ctx, "session_list", storable(string(user)))
+}
+
+func (s *Sessions) list(ctx context.Context, name string, args ...any) ([]Session, error) {
 	var found []Session
-	err := s.at.query(ctx, "list sessions", readDeadline, "session_list", []any{storable(string(user))}, func(rows *sql.Rows) error {
+	err := s.at.query(ctx, "list sessions", readDeadline, name, args, func(rows *sql.Rows) error {
 		found = nil
 		for rows.Next() {
 			var row Session

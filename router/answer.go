@@ -14,6 +14,7 @@ import (
 const (
 	loginPath   = "/_gate/login"
 	logoutPath  = "/_gate/logout"
+	handoffPath = "/_gate/handoff"
 	tenantsPath = "/_gate/tenants"
 )
 
@@ -38,13 +39,16 @@ const problemType = "https://github.com/tenantgate/tenantgate/blob/main/docs/den
 func (g *Gate) refuse(w http.ResponseWriter, x *exchange, d *Denial) {
 	x.code, x.denial = d.Code, d
 	ref := d.Code.Refusal()
+	if d.Code == BadHost {
+		ref.Detail += " It is " + g.public.Scheme + "://" + g.public.Host + "."
+	}
 	h := w.Header()
 	h.Set("Cache-Control", "no-store")
 	if ref.RetryAfter > 0 {
 		h.Set("Retry-After", strconv.Itoa(int(ref.RetryAfter.Seconds())))
 	}
 	if d.ClearSession {
-		g.auth.ClearSession(w)
+		g.auth.ClearSession(w, x.verdict.Host.Name)
 	}
 	if x.verdict.Route != nil && x.verdict.Route.cors != nil && x.origin != "" {
 		x.verdict.Route.cors.allow(h, x.origin)
@@ -148,7 +152,7 @@ func (g *Gate) denialPage(x *exchange, c Code, ref Refusal) page.Data {
 	case RoleRequired, TierRequired, FeatureRequired:
 		another.Primary = false
 		d.Actions = []page.Action{{Label: "Back to the start", URL: x.verdict.Prefix + "/", Primary: true}, another}
-	case BadHost, NotSupportedYet, BadReturnTo, BadRequest:
+	case BadHost, BadReturnTo, BadRequest:
 		d.Actions = []page.Action{{Label: "Go to " + g.public.Host, URL: g.public.String() + "/", Primary: true}}
 	case HostDatabaseUnavailable, UpstreamUnavailable, ProviderUnavailable:
 		if strings.HasPrefix(x.target, "/_gate/callback/") { // its code is spent; the way on is a new sign-in

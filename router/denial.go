@@ -16,7 +16,6 @@ const (
 	BadReturnTo             Code = "bad_return_to"
 	BadRequest              Code = "bad_request"
 	NotFound                Code = "not_found"
-	NotSupportedYet         Code = "not_supported_yet"
 	HeadersTooLarge         Code = "headers_too_large"
 	BodyTooLarge            Code = "body_too_large"
 	RateLimited             Code = "rate_limited"
@@ -62,7 +61,6 @@ var refusals = map[Code]Refusal{
 	BadReturnTo:      {Status: http.StatusBadRequest, Title: "Wrong return address", Detail: "return_to leads away from this application. Start from the application's public address."},
 	BadRequest:       {Status: http.StatusBadRequest, Title: "This step cannot be completed", Detail: "The request does not fit a sign-in or form of this browser: it may be old, opened twice, or from another browser. Start again."},
 	NotFound:         {Status: http.StatusNotFound, Title: "Not found", Detail: "There is nothing at this address."},
-	NotSupportedYet:  {Status: http.StatusNotImplemented, Title: "Not supported yet", Detail: "Signing in at a tenant's own address is not supported yet. Sign in at the application's public address."},
 	HeadersTooLarge:  {Status: http.StatusRequestHeaderFieldsTooLarge, Title: "Headers too large", Detail: "The request's headers are larger than this server takes. Clearing this site's cookies may help."},
 	BodyTooLarge:     {Status: http.StatusRequestEntityTooLarge, Title: "Body too large", Detail: "The request's body is larger than this server takes."},
 	RateLimited:      {Status: http.StatusTooManyRequests, Title: "Too many attempts", Detail: "Wait before trying again.", RetryAfter: time.Minute},

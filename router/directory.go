@@ -38,6 +38,8 @@ type HostDatabase interface {
 	ResolveTenant(ctx context.Context, name string, kind catalog.NameKind) (catalog.TenantID, bool, error)
 	// MembershipTenants lists the tenants of the user's membership rows, also those that do not exist.
 	MembershipTenants(ctx context.Context, user catalog.UserID, limit int) ([]catalog.TenantID, error)
+	// TenantSlugs gives a slug of each of the user's tenants that has one.
+	TenantSlugs(ctx context.Context, user catalog.UserID) (map[catalog.TenantID]string, error)
 }
 
 // directory answers user × tenant → record, through memory. Keys are structs: two questions never share one (SF-1).

@@ -270,9 +270,32 @@ func (e *Engine) sameTenant(rendered []string, g *Grant) bool {
 	return true
 }
 
-// resolve finds the one tenant that the request is for. Explicit sources must agree; then the session's choice, then
-// the only active membership.
+// resolve finds the one tenant that the request is for. A session of a custom domain is good only while the domain is
+// verified and its tenant's, and reaches that tenant alone.
 func (e *Engine) resolve(ctx context.Context, v *Verdict, trace *Trace) (*Record, *Denial) {
+	only := v.Identity.OnlyTenant
+	if only == "" {
+		return e.find(ctx, v, trace)
+	}
+	id, err := e.directory.resolve(ctx, Named{Source: SourceHost, Name: v.Host.Name, Kind: catalog.NameDomain})
+	if err != nil {
+		return nil, denialOf(err)
+	}
+	if id != only {
+		trace.add("resolve", string(SessionExpired), "core_tenant_domains")
+		return nil, &Denial{Code: SessionExpired, ClearSession: true}
+	}
+	rec, d := e.find(ctx, v, trace)
+	if d == nil && rec.tenantKnown && rec.tenant.ID != only {
+		trace.add("resolve", string(NoAccess), "the domain's session is for another tenant")
+		return nil, deny(NoAccess)
+	}
+	return rec, d
+}
+
+// find looks where a request can name its tenant. Explicit sources must agree; then the session's choice, then the only
+// active membership.
+func (e *Engine) find(ctx context.Context, v *Verdict, trace *Trace) (*Record, *Denial) {
 	names := v.named
 	if e.resolver.on[SourceClaim] && v.Identity.ClaimTenant != "" {
 		names = append(names, Named{Source: SourceClaim, Name: v.Identity.ClaimTenant, Kind: catalog.NamePlain})

@@ -286,6 +286,10 @@ func (broken) GrantFacts(context.Context, catalog.GrantQuery) (catalog.GrantFact
 	return catalog.GrantFacts{}, catalog.ErrUnavailable
 }
 
+func (broken) TenantSlugs(context.Context, catalog.UserID) (map[catalog.TenantID]string, error) {
+	return nil, catalog.ErrUnavailable
+}
+
 func (broken) UserGrants(context.Context, catalog.UserID, map[string]string, int) ([]catalog.GrantFacts, error) {
 	return nil, catalog.ErrUnavailable
 }

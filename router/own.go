@@ -3,15 +3,12 @@ package router
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"net/http"
-	"net/url"
 	"strings"
 	"time"
 
 	"github.com/tenantgate/tenantgate/auth"
 	"github.com/tenantgate/tenantgate/catalog"
-	"github.com/tenantgate/tenantgate/internal/page"
 )
 
 // serveOwn answers below /_gate on the public listener. Paths are exact, in exact case; whatever else lies there is
@@ -29,12 +26,16 @@ func (g *Gate) serveOwn(w http.ResponseWriter, r *http.Request, x *exchange) {
 			g.auth.JWKS(w, r)
 		}
 	case p == loginPath:
-		if g.takes(w, x, http.MethodGet) && g.signsIn(w, x) {
+		if g.takes(w, x, http.MethodGet) {
 			g.auth.Login(w, r)
 		}
 	case strings.HasPrefix(p, "/_gate/callback/"):
-		if g.takes(w, x, http.MethodGet) && g.signsIn(w, x) {
+		if g.takes(w, x, http.MethodGet) {
 			g.auth.Callback(w, r)
+		}
+	case p == handoffPath:
+		if g.takes(w, x, http.MethodGet) {
+			g.auth.Handoff(w, r)
 		}
 	case p == logoutPath:
 		if g.takes(w, x, http.MethodGet, http.MethodPost) {
@@ -66,35 +67,6 @@ func (g *Gate) takes(w http.ResponseWriter, x *exchange, methods ...string) bool
 	}
 	g.refuse(w, x, deny(MethodNotAllowed))
 	return false
-}
-
-// signsIn reports whether people sign in at this host; elsewhere it answers with the way there.
-func (g *Gate) signsIn(w http.ResponseWriter, x *exchange) bool {
-	class, _ := g.engine.resolver.classify(x.verdict.Host)
-	if class == publicHost {
-		return true
-	}
-	if class == otherHost {
-		id, err := g.verifiedDomain(x, x.verdict.Host)
-		if err != nil {
-			g.refuse(w, x, denialOf(err))
-			return false
-		}
-		if id == "" {
-			g.refuse(w, x, deny(BadHost))
-			return false
-		}
-	}
-	g.refuse(w, x, deny(NotSupportedYet))
-	return false
-}
-
-func (g *Gate) verifiedDomain(x *exchange, h Host) (catalog.TenantID, error) {
-	n, ok := g.engine.resolver.fromHost(h)
-	if !ok || n.Kind != catalog.NameDomain {
-		return "", nil
-	}
-	return g.engine.directory.resolve(x.ctx, n)
 }
 
 // ownRoute is the rule for pages of ours that need a person and would like a tenant.
@@ -204,158 +176,3 @@ func (g *Gate) describe(ctx context.Context, rec *Record) whoamiTenant {
 
 // tenantRoute is the plainest rule of access: tenant.
 var tenantRoute = &Route{name: "/"}
-
-// tenants lists the user's tenants to choose from; POST chooses.
-func (g *Gate) tenants(w http.ResponseWriter, r *http.Request, x *exchange) {
-	if !g.signedIn(w, x) {
-		return
-	}
-	if x.method == http.MethodPost {
-		g.choose(w, r, x)
-		return
-	}
-	to, err := g.localReturn(x.ctx, r.URL.Query().Get("return_to"))
-	if err != nil {
-		g.refuse(w, x, denyFor(BadReturnTo, err))
-		return
-	}
-	records, err := g.engine.directory.list(x.ctx, x.verdict.Identity.User)
-	if err != nil {
-		g.refuse(w, x, denialOf(err))
-		return
-	}
-	page.Render(w, http.StatusOK, g.pickerPage(x, records, to))
-}
-
-func (g *Gate) pickerPage(x *exchange, records []*Record, to string) page.Data {
-	d := page.Data{Heading: "Choose a workspace", Who: x.verdict.User.Email}
-	ctx, cancel := context.WithTimeout(x.ctx, describeWithin)
-	defer cancel()
-	for _, rec := range records {
-		if rec.member != activeMembership || !x.verdict.Identity.Reaches(rec.tenant.ID) {
-			continue
-		}
-		t := g.describe(ctx, rec)
-		item := page.Item{Title: t.Name, Text: describeText(t), Badge: t.Role, Action: g.enterAction(rec.tenant.ID, to)}
-		if t.Access != "ok" {
-			item.Badge = Code(t.Access).Refusal().Title
-		}
-		item.Current = x.verdict.Grant != nil && x.verdict.Grant.Tenant.ID == rec.tenant.ID
-		if item.Title == "" {
-			item.Title = string(t.ID)
-		}
-		d.Items = append(d.Items, item)
-	}
-	if len(d.Items) == 0 {
-		d.Heading = "No workspace yet"
-		d.Text = []string{"You are not a member of any workspace. Ask an owner for an invitation, or sign in as somebody else."}
-	}
-	d.Actions = []page.Action{{Label: "Sign out", URL: logoutPath}}
-	return d
-}
-
-func describeText(t whoamiTenant) string {
-	if t.Plan == "" {
-		return ""
-	}
-	return t.Plan + " plan"
-}
-
-// enterAction leads into a tenant: by its path or its host where these name tenants, else by keeping the choice in the
-// session.
-func (g *Gate) enterAction(id catalog.TenantID, to string) *page.Action {
-	if u := g.tenantURL(id, to); u != "" {
-		return &page.Action{URL: u}
-	}
-	if g.engine.resolver.namedByURL() {
-		return nil // an id that no path or host can carry; it is reached by header or slug
-	}
-	return &page.Action{URL: tenantsPath, Method: http.MethodPost, Hidden: map[string]string{"tenant": string(id), "return_to": to}}
-}
-
-// tenantURL is the tenant's own address, "" without one. Paths come first as long as nobody can sign in at a tenant's
-// own host.
-func (g *Gate) tenantURL(id catalog.TenantID, to string) string {
-	res := &g.engine.resolver
-	if res.on[SourcePath] && res.pathPrefix != "" {
-		segment := url.PathEscape(string(id))
-		full, ok := ParsePath(res.pathPrefix + segment + "/")
-		if !ok {
-			return ""
-		}
-		if name, _, ok, bad := full.cutPrefix(res.pathPrefix); !ok || bad || name != string(id) {
-			return ""
-		}
-		return strings.TrimSuffix(full.escaped, "/") + to
-	}
-	label := string(id)
-	if res.on[SourceHost] && res.baseDomain != "" && labelOK(label) {
-		host := Host{Name: label + "." + res.baseDomain, Port: g.public.Port()}
-		return g.public.Scheme + "://" + host.String() + to
-	}
-	return ""
-}
-
-// localReturn checks a return_to of the picker: a local path, not below a tenant's prefix.
-func (g *Gate) localReturn(ctx context.Context, raw string) (string, error) {
-	if raw == "" {
-		return "/", nil
-	}
-	to, err := g.auth.ReturnTo(ctx, raw)
-	if err != nil {
-		return "", err
-	}
-	if !strings.HasPrefix(to, "/") || ownPath(to) {
-		return "/", nil
-	}
-	if prefix := g.engine.resolver.pathPrefix; prefix != "" && strings.HasPrefix(to, prefix) {
-		return "/", nil
-	}
-	return to, nil
-}
-
-// maxForm bounds the picker's form.
-const maxForm = 16 << 10
-
-// choose enters a tenant: a redirect to its own address, or the session's choice where tenants have none.
-func (g *Gate) choose(w http.ResponseWriter, r *http.Request, x *exchange) {
-	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
-	if err := r.ParseForm(); err != nil {
-		g.refuse(w, x, denyFor(BadRequest, err))
-		return
-	}
-	to, err := g.localReturn(x.ctx, r.PostForm.Get("return_to"))
-	if err != nil {
-		g.refuse(w, x, denyFor(BadReturnTo, err))
-		return
-	}
-	n := Named{Source: SourceSession, Name: r.PostForm.Get("tenant"), Kind: catalog.NamePlain}
-	rec, err := g.engine.directory.byName(x.ctx, x.verdict.Identity.User, n)
-	if err != nil {
-		g.refuse(w, x, denialOf(err))
-		return
-	}
-	if code := g.engine.policy.mayEnter(rec, g.clock(), nil); code != "" {
-		g.refuse(w, x, deny(code))
-		return
-	}
-	if u := g.tenantURL(rec.tenant.ID, to); u != "" {
-		to = u
-	} else if g.engine.resolver.namedByURL() {
-		g.refuse(w, x, denyFor(BadRequest, errors.New("the tenant's id fits neither a path nor a host")))
-		return
-	} else if err := g.keepChoice(x, rec.tenant.ID); err != nil {
-		g.refuse(w, x, denialOf(err))
-		return
-	}
-	w.Header().Set("Cache-Control", "no-store")
-	w.Header().Set("Location", to)
-	w.WriteHeader(http.StatusSeeOther)
-}
-
-func (g *Gate) keepChoice(x *exchange, id catalog.TenantID) error {
-	if x.verdict.Identity.Kind != auth.KindSession {
-		return auth.ErrUnauthenticated
-	}
-	return g.auth.SetTenant(x.ctx, *x.verdict.Identity, id)
-}

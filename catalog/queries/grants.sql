@@ -114,7 +114,7 @@ LIMIT 1000
 -- name: session_user
 -- $1 session id.
 SELECT s.id, s.user_id, s.tenant_id, s.host, s.provider, s.subject, s.sid, s.mac, s.id_token, s.created_at,
-	s.expires_at, s.last_seen,
+	s.expires_at, s.last_seen, s.sign_in, s.signed_in_at, s.only_tenant,
 	u.id, u.email, u.oauth_id, u.password_hash, u.stripe_cust_id, u.is_sys_admin, u.created_at, u.last_login,
 	EXISTS (SELECT 1 FROM tenantgate.sys_user_blocks b WHERE b.user_id = s.user_id)
 FROM tenantgate.sys_sessions s

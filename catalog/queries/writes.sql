@@ -2,8 +2,9 @@
 
 -- name: session_insert
 INSERT INTO tenantgate.sys_sessions
-	(id, user_id, tenant_id, host, provider, subject, sid, mac, id_token, created_at, expires_at, last_seen)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+	(id, user_id, tenant_id, host, provider, subject, sid, mac, id_token, created_at, expires_at, last_seen, sign_in,
+	signed_in_at, only_tenant)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
 ON CONFLICT DO NOTHING
 
 -- name: session_delete
@@ -25,7 +26,8 @@ WHERE id = $1
 UPDATE tenantgate.sys_sessions SET tenant_id = $2 WHERE id = $1
 
 -- name: session_list
-SELECT id, user_id, tenant_id, host, provider, subject, sid, mac, id_token, created_at, expires_at, last_seen
+SELECT id, user_id, tenant_id, host, provider, subject, sid, mac, id_token, created_at, expires_at, last_seen, sign_in,
+	signed_in_at, only_tenant
 FROM tenantgate.sys_sessions
 WHERE user_id = $1
 ORDER BY created_at COLLATE "C" DESC, id COLLATE "C" DESC

@@ -175,7 +175,6 @@ func TestEveryDenialHasItsStatusAndBothItsForms(t *testing.T) {
 		{code: "tenant_misconfigured", status: 503, path: "/t/broken/app/", header: lou},
 		{code: "tenant_paused", status: 503, path: "/t/paused/app/", header: lou},
 		{code: "provider_unavailable", status: 503, path: "/_gate/login?provider=down"},
-		{code: "not_supported_yet", status: 501, path: "/_gate/login", header: map[string]string{"Host": "acme.apps.localhost"}},
 	}
 	plain := stays(client(t, w))
 	// A GET navigation is sent on from these; what answers a form is their page.
