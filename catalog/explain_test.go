@@ -78,6 +78,7 @@ func hot() map[string][]string {
 		"tenant_unpause":             {"'x9'"},
 	}
 	maps.Copy(all, hotLogout())
+	maps.Copy(all, hotSealed())
 	return all
 }
 

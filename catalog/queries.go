@@ -68,6 +68,7 @@ func dialect(engine, text string) string {
 		ownSchema+".", "",
 		` COLLATE "C"`, "",
 		"jsonb_each_text(", "json_each(",
+		" FOR UPDATE SKIP LOCKED", "",
 		" FOR UPDATE", "",
 		" CONCURRENTLY", "",
 		"ROWKEY", "rowid",

@@ -28,7 +28,7 @@ func (p *program) root() *cobra.Command {
 			tenantActivity(p, "resume", "Let members into a suspended tenant again", true),
 			notYet("provision", "Make a tenant with its database"), notYet("migrate", "Run the tenants' migrations"),
 			tenantPause(p), tenantUnpause(p),
-			notYet("encrypt", "Seal db_url"), notYet("doctor", "List what is orphaned")),
+			tenantEncrypt(p), notYet("doctor", "List what is orphaned")),
 		users().command(p, userBlock(p), userUnblock(p)),
 		members().command(p), plans().command(p, notYet("sync", "Compare plans with Stripe")),
 		subscriptions().command(p), domains().command(p, domainVerify(p)), sessionCommand(p),

@@ -213,3 +213,17 @@ func (k Keyset) Open(purpose, sealed string) ([]byte, error) {
 	}
 	return nil, ErrOtherSecret
 }
+
+// FirstID is the key id of the first secret, by which a sealed value says what it lies under; "" without one. It says
+// nothing about the secret.
+func (k Keyset) FirstID() string {
+	if k.IsZero() {
+		return ""
+	}
+	return k.secrets[0].id
+}
+
+// UnderFirst reports whether a sealed value says that it lies under the first secret. Whether it opens is Open's to say.
+func (k Keyset) UnderFirst(sealed string) bool {
+	return !k.IsZero() && strings.HasPrefix(sealed, sealVersion+":"+k.FirstID()+":")
+}

@@ -1,0 +1,20 @@
+package auth
+
+import (
+	"github.com/tenantgate/tenantgate/catalog"
+	"github.com/tenantgate/tenantgate/sealing"
+)
+
+// SealedColumns lists what of the host database this package seals, for `key rotate`.
+func SealedColumns() []sealing.Column {
+	return []sealing.Column{
+		{
+			SealedColumn: catalog.SealedKeys(), Event: "key.resealed",
+			Purpose: func(id, purpose string) string { return keyPurpose(purpose, id) },
+		},
+		{
+			SealedColumn: catalog.SealedIDTokens(),
+			Purpose:      func(id, _ string) string { return idTokenPurpose(catalog.SessionID(id)) },
+		},
+	}
+}

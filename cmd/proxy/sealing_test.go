@@ -1,0 +1,141 @@
+package main
+
+import (
+	"encoding/base64"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/tenantgate/tenantgate/auth"
+	"github.com/tenantgate/tenantgate/catalog"
+)
+
+// secretFileOf makes the file of the master secrets; write replaces its lines.
+func secretFileOf(t testing.TB, c *cli, lines ...string) (write func(lines ...string)) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "secret")
+	write = func(lines ...string) {
+		t.Helper()
+		if err := os.WriteFile(path, []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(lines...)
+	c.environ = append(c.environ, "TENANTGATE_SECRET_KEY_FILE="+path)
+	return write
+}
+
+func masterLine(n byte) string {
+	b := make([]byte, 32)
+	for i := range b {
+		b[i] = n + byte(i)
+	}
+	return base64.StdEncoding.EncodeToString(b)
+}
+
+func TestEncryptAsksAndSaysThatSealedValuesAreForTenantgateAlone(t *testing.T) {
+	c := newCLI(t, sqliteURL(t))
+	secretFileOf(t, c, masterLine(1))
+	c.ok("tenant", "create", "--id", "acme", "--db-url", "postgresql://a:"+canary+"@db/acme")
+	for _, answer := range []string{"", "no\n", "y\n", "acme\n"} {
+		r := c.feed(answer, "tenant", "encrypt", "acme")
+		if r.code != 1 || r.out != "" || !strings.Contains(r.err, "for tenantgate alone") || !strings.Contains(r.err, "nothing is changed") {
+			t.Errorf("%q: exit %d, %s", answer, r.code, r.err)
+		}
+	}
+	if got := c.object("tenant", "show", "acme", "--reveal")["db_url"]; got != "postgresql://a:"+canary+"@db/acme" {
+		t.Errorf("changed without consent: %v", got)
+	}
+	r := c.feed("yes\n", "tenant", "encrypt", "acme", "--output", "json")
+	if r.code != 0 || decode(t, r.out)["sealed"] != float64(1) {
+		t.Errorf("exit %d: %s %s", r.code, r.out, r.err)
+	}
+	if got := c.object("tenant", "show", "acme")["db_url"]; got != "enc:***" {
+		t.Errorf("shown as %v", got)
+	}
+	c.fails(2, "name one tenant, or all", "tenant", "encrypt")
+	c.fails(2, "name one tenant, or all", "tenant", "encrypt", "acme", "--all")
+	c.fails(1, "not found", "tenant", "encrypt", "nobody", "--yes")
+}
+
+func TestEncryptAndRotateNeedTheMasterSecret(t *testing.T) {
+	c := newCLI(t, sqliteURL(t))
+	c.fails(2, "secret_key_file: missing", "tenant", "encrypt", "--all", "--yes")
+	c.fails(2, "secret_key_file: missing", "key", "rotate")
+	c.environ = append(c.environ, "TENANTGATE_SECRET_KEY_FILE="+filepath.Join(t.TempDir(), "nothing"))
+	c.fails(2, "cannot be read", "key", "rotate")
+}
+
+func TestEncryptThenRotate(t *testing.T) {
+	engines(t, func(t *testing.T, c *cli) {
+		one, two := masterLine(1), masterLine(2)
+		write := secretFileOf(t, c, one)
+		for i := range 3 {
+			c.ok("tenant", "create", "--id", fmt.Sprint("t", i), "--db-url", fmt.Sprintf("postgresql://a:%s@db/t%d", canary, i))
+		}
+		c.ok("tenant", "create", "--id", "empty")
+		c.ok("user", "create", "--id", "u")
+		c.ok("token", "create", "--user", "u") // makes a key
+		for i, want := range []map[string]float64{
+			{"sealed": 3, "already_sealed": 0, "references": 0, "empty": 1, "failed": 0},
+			{"sealed": 0, "already_sealed": 3, "references": 0, "empty": 1, "failed": 0},
+		} {
+			got := c.object("tenant", "encrypt", "--all", "--yes")
+			for k, n := range want {
+				if got[k] != n {
+					t.Errorf("run %d: %v", i, got)
+				}
+			}
+		}
+		if rows := c.audit("tenant.encrypted"); len(rows) != 3 || rows[0]["actor_user_id"] != actor() || !strings.Contains(rows[0]["details"].(string), "postgresql://a:***@db") {
+			t.Errorf("audit: %v", rows)
+		}
+		write(two, one)
+		got := c.object("key", "rotate")
+		if got["resealed"] != float64(4) || got["current"] != float64(0) || got["failed"] != float64(0) || len(got["columns"].([]any)) != len(sealedColumns()) {
+			t.Errorf("rotated: %v", got)
+		}
+		if out := c.ok("key", "rotate"); !strings.Contains(out, "core_tenants.db_url: 0 of 3") {
+			t.Errorf("as table: %s", out)
+		}
+		write(two)
+		again := c.object("key", "rotate")
+		if again["resealed"] != float64(0) || again["current"] != float64(4) || again["failed"] != float64(0) || again["key"] != got["key"] {
+			t.Errorf("with the new line alone: %v", again)
+		}
+		c.ok("token", "create", "--user", "u")
+
+		// Without the line that everything lies under, nothing opens, nothing is lost, and it says so.
+		write(one)
+		r := c.run("key", "rotate", "--output", "json")
+		if r.code != 1 || decode(t, r.out)["failed"] != float64(4) || strings.Count(r.err, "\n") != 4 || !strings.Contains(r.err, "core_tenants.db_url of t0: sealed under a master secret that") {
+			t.Errorf("exit %d: %s %s", r.code, r.out, r.err)
+		}
+		write(one, two)
+		if back := c.object("key", "rotate"); back["resealed"] != float64(4) {
+			t.Errorf("back again: %v", back)
+		}
+	})
+}
+
+// All that lies sealed is known to `key rotate`: a column that names itself so and is missing would be lost with the
+// older lines.
+func TestRotateKnowsEverySealedColumn(t *testing.T) {
+	known := map[string]bool{}
+	for _, c := range sealedColumns() {
+		if known[c.Name] || c.Purpose("1", "a") == c.Purpose("2", "a") {
+			t.Errorf("%s is listed twice, or its seal is not bound to the row", c.Name)
+		}
+		known[c.Name] = true
+	}
+	for _, c := range []catalog.SealedColumn{catalog.SealedTenantURLs(), catalog.SealedKeys(), catalog.SealedIDTokens()} {
+		if !known[c.Name] {
+			t.Errorf("%s is not sealed anew", c.Name)
+		}
+	}
+	if len(auth.SealedColumns()) < 2 {
+		t.Error("auth lists nothing")
+	}
+}
