@@ -10,10 +10,13 @@ import (
 	"github.com/tenantgate/tenantgate/catalog"
 )
 
-// Question is a request that explain decides without forwarding it: as the user, signed in by a browser at that host.
+// Question is a request that explain decides without forwarding it: as the user, signed in by a browser at that host, or
+// with an API token.
 type Question struct {
 	// User is whose session it would be; "" for nobody.
 	User catalog.UserID
+	// Token is the id of the API token that it would be sent with; then User does not count.
+	Token catalog.APITokenID
 	// Host; "": public_url's.
 	Host string
 	// Method; "": GET.
@@ -40,10 +43,23 @@ func (s signedInAs) Authenticate(context.Context, auth.Credentials) (auth.Identi
 	return auth.Identity{User: s.user, Kind: auth.KindSession}, nil
 }
 
+// sentWith is an Authenticator for one API token.
+type sentWith struct {
+	auth  *auth.Auth
+	token catalog.APITokenID
+}
+
+func (s sentWith) Authenticate(ctx context.Context, _ auth.Credentials) (auth.Identity, error) {
+	return s.auth.TokenIdentity(ctx, s.token)
+}
+
 // Explain answers q by the engine that serves requests.
 func (g *Gate) Explain(ctx context.Context, q Question) Explanation {
 	e := *g.engine
 	e.auth = signedInAs{q.User}
+	if q.Token != "" {
+		e.auth = sentWith{g.auth, q.Token}
+	}
 	if q.Host == "" {
 		q.Host = g.public.Host
 	}

@@ -10,18 +10,22 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/tenantgate/tenantgate/auth"
+	"github.com/tenantgate/tenantgate/catalog"
 	"github.com/tenantgate/tenantgate/router"
 )
 
 func explainCommand(p *program) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "explain", Short: "Show a decision and every step that led to it, without forwarding anything", Args: noArgs,
-		Long:    "Answers as the proxy would for a request of that user. Exits 0 if it is allowed and 1 if it is denied.",
+		Long: "Answers as the proxy would for a request of that user, or one with that API token. Exits 0 if it is allowed and\n" +
+			"1 if it is denied.",
 		Example: "tenantgate explain --user ada@example.com --host acme.app.example.com --method POST --path /settings/",
 	}
 	output := outputFlag(cmd)
 	user := cmd.Flags().String("user", "", "who asks: e-mail address or id; absent: nobody is signed in")
 	var q router.Question
+	token := cmd.Flags().String("token", "", "the API token that it is sent with: its id, not the token itself; instead of --user")
 	cmd.Flags().StringVar(&q.Host, "host", "", "the request's host; absent: public_url's")
 	cmd.Flags().StringVar(&q.Method, "method", "GET", "the request's method")
 	cmd.Flags().StringVar(&q.Path, "path", "/", "the request's path, escaped as on the wire")
@@ -29,6 +33,13 @@ func explainCommand(p *program) *cobra.Command {
 		if !strings.HasPrefix(q.Path, "/") {
 			return usagef("--path: want a path that begins with /")
 		}
+		if *token != "" && *user != "" {
+			return usagef("--user and --token are both given: give one")
+		}
+		if auth.OwnToken("Bearer " + *token) {
+			return usagef("--token: want the token's id, which `tenantgate token list` shows, not the token itself")
+		}
+		q.Token = catalog.APITokenID(*token)
 		answer, err := p.explain(cmd.Context(), *user, q)
 		if err != nil {
 			return err

@@ -20,6 +20,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -539,11 +540,17 @@ func TestExplainAnswersAsTheProxyWould(t *testing.T) {
 	c.ok("user", "create", "--id", "u1", "--email", "ada@example.com")
 	c.ok("member", "create", "--user", "u1", "--tenant", "acme")
 	c.ok("subscription", "create", "--id", "s1", "--tenant", "acme", "--status", "active")
+	token := c.object("token", "create", "--user", "u1", "--tenant", "acme")
+	id := token["id"].(string)
 	for _, tc := range []struct {
 		args   string
 		status float64
 		code   string
 	}{
+		{"--token " + id + " --path /", 200, ""},
+		{"--token " + id + " --path /t/globex/", 400, "tenant_conflict"},
+		{"--token 00000000000000000000000000000000 --path /t/acme/", 401, "invalid_token"},
+		{"--token x --path /t/acme/", 401, "invalid_token"},
 		{"--user ada@example.com --path /t/acme/", 200, ""},
 		{"--user u1 --path /t/acme/ --method POST --host localhost:8080", 200, ""},
 		{"--path /public/x", 200, ""},
@@ -578,4 +585,9 @@ func TestExplainAnswersAsTheProxyWould(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 	c.fails(1, "not found", "explain", "--user", "nobody@example.com")
+	c.fails(2, "give one", "explain", "--user", "u1", "--token", id)
+	c.fails(2, "not the token itself", "explain", "--token", token["token"].(string))
+	if r := c.run("explain", "--token", id, "--path", "/"); !regexp.MustCompile(`authenticate +u1 +token`).MatchString(r.out) || !regexp.MustCompile(`resolve +acme +token`).MatchString(r.out) {
+		t.Errorf("%+v", r)
+	}
 }
