@@ -182,6 +182,9 @@ func (p Provider) validateClient(path string, fault func(string, string, ...any)
 	openid := len(p.Scopes) == 0
 	for i, s := range p.Scopes {
 		openid = openid || s == "openid"
+		if s == "offline_access" {
+			fault(fmt.Sprintf("%s.scopes[%d]", path, i), "offline_access asks for a refresh token, and none is kept; leave it out")
+		}
 		if !scopeToken.MatchString(s) {
 			fault(fmt.Sprintf("%s.scopes[%d]", path, i), "is not a scope")
 		}

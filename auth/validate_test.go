@@ -51,6 +51,11 @@ func TestFaultsOfTheConfigurationAreNamedAllAtOnce(t *testing.T) {
 		"no client":    {Config{Providers: []Provider{{Name: "a", Issuer: "https://a.example.com"}}}, []string{"providers[0].client_id"}},
 		"no secret":    {Config{Providers: []Provider{{Name: "a", Issuer: "https://a.example.com", ClientID: "x"}}}, []string{"providers[0].client_secret"}},
 		"bearer alone": {Config{Providers: []Provider{{Name: "a", Issuer: "https://a.example.com", Bearer: BearerConfig{Audiences: []string{"api"}}}}}, nil},
+		"refresh token": {Config{Providers: []Provider{func() Provider {
+			p := goodProvider("a", "")
+			p.Scopes = []string{"openid", "offline_access"}
+			return p
+		}()}}, []string{"providers[0].scopes[1]"}},
 		"issuer query": {Config{Providers: []Provider{func() Provider { p := goodProvider("a", ""); p.Issuer += "/?x"; return p }()}}, []string{"providers[0].issuer"}},
 		"user info":    {Config{Providers: []Provider{func() Provider { p := goodProvider("a", ""); p.Issuer = "https://u:p@a.example.com"; return p }()}}, []string{"providers[0].issuer"}},
 		"loopback":     {Config{Providers: []Provider{func() Provider { p := goodProvider("a", ""); p.Issuer = "http://idp.localhost:8081"; return p }()}}, nil},
