@@ -63,7 +63,7 @@ type Gate struct {
 	version   string
 	current   atomic.Pointer[generation]
 	admin     *admin.Admin
-	feed      *catalog.Feed
+	freshness *freshness
 	draining  atomic.Bool
 
 	reload sync.Mutex     // also guards shut and old
@@ -133,6 +133,13 @@ func (g *Gate) open(ctx context.Context, cfg *config.Config) error {
 		return fmt.Errorf("opening the host database: %w", err)
 	}
 	g.host = host
+	g.freshness = newFreshness(cfg, g.clock)
+	if err := g.freshness.start(host, heartbeat(cfg), g.clock); err != nil {
+		return fmt.Errorf("watching the host database: %w", err)
+	}
+	if err := g.telemetry.WatchFreshness(g.freshness.metrics); err != nil {
+		return err
+	}
 	next, err := g.compile(ctx, cfg)
 	if err != nil {
 		return err
@@ -144,29 +151,8 @@ func (g *Gate) open(ctx context.Context, cfg *config.Config) error {
 	}); err != nil {
 		return err
 	}
-	return g.watch(ctx, heartbeat(cfg))
+	return g.freshness.first(ctx)
 }
-
-// watch starts to look at the change log, and waits for the first look, though not for long: a database that cannot be
-// looked at is the Feed's to try again, and readiness's to tell.
-func (g *Gate) watch(ctx context.Context, heartbeat time.Duration) error {
-	var err error
-	if g.feed, err = g.host.Watch(catalog.WatchConfig{Heartbeat: heartbeat, Clock: g.clock}); err != nil {
-		return err
-	}
-	timer := time.NewTimer(firstLook)
-	defer timer.Stop()
-	select {
-	case <-g.feed.First():
-	case <-timer.C:
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	return nil
-}
-
-// firstLook is how long Open waits for the first look at the change log.
-const firstLook = time.Second
 
 // hide keeps the secrets of cfg out of logs, spans and metrics from now on; those of older configurations stay hidden.
 func (g *Gate) hide(cfg *config.Config) {
@@ -177,17 +163,20 @@ func (g *Gate) hide(cfg *config.Config) {
 
 // generation is one configuration in force, and the requests that are under way with it.
 type generation struct {
-	gate    *router.Gate
-	auth    *auth.Auth
-	opener  *sealing.Opener
-	active  atomic.Int64
-	retired atomic.Bool
-	closed  sync.Once
-	err     error
+	gate   *router.Gate
+	auth   *auth.Auth
+	opener *sealing.Opener
+
+	freshness *freshness // what it hears of changes from
+	active    atomic.Int64
+	retired   atomic.Bool
+	closed    sync.Once
+	err       error
 }
 
 func (n *generation) shut() error {
 	n.closed.Do(func() {
+		n.freshness.remove(n)
 		n.gate.Close()
 		n.opener.Close()
 		n.err = n.auth.Close()
@@ -231,11 +220,38 @@ func (g *Gate) compile(ctx context.Context, cfg *config.Config) (*generation, er
 	if err != nil {
 		return nil, err
 	}
-	deps := auth.Deps{
+	deps, err := g.authDeps(cfg, public, secrets)
+	if err != nil {
+		return nil, err
+	}
+	a, err := auth.New(ctx, cfg.Identity, deps)
+	if err != nil {
+		return nil, err
+	}
+	opener := sealing.New(sealing.Config{
+		Keys: secrets, Refs: cfg.HostDatabase.Refs, Entries: cfg.Cache.Entries, Clock: g.clock, Log: g.telemetry.Logger,
+	})
+	gate, err := router.New(router.Config{
+		PublicURL: public, TrustedProxies: trusted, Tenants: cfg.Tenants, Upstreams: cfg.Upstreams, Routes: cfg.Routes,
+		Roles: cfg.Roles, Subscription: rules, Forward: cfg.Forward, Cache: cfg.Cache, Limits: cfg.Limits,
+	}, router.Deps{Host: g.host, Auth: a, Telemetry: g.telemetry, Opener: opener, Coherence: g.freshness.Coherence, Clock: g.clock})
+	if err != nil {
+		opener.Close()
+		return nil, errors.Join(err, a.Close())
+	}
+	n := &generation{gate: gate, auth: a, opener: opener, freshness: g.freshness}
+	g.freshness.add(n)
+	return n, nil
+}
+
+// authDeps are what auth stands on under cfg.
+func (g *Gate) authDeps(cfg *config.Config, public *url.URL, secrets seal.Keyset) (deps auth.Deps, err error) {
+	deps = auth.Deps{
 		Host: g.host, PublicURL: public, Secrets: secrets, Refuse: router.Refuse, ClientIP: router.ClientIP,
 		RequestHost: router.RequestHost, BaseDomain: cfg.Tenants.BaseDomain, TenantClaim: cfg.Tenants.Claim,
-		CacheEntries: cfg.Cache.Entries, CacheTTL: sessionAge, Clock: g.clock, Log: g.telemetry.Logger,
-		Redact: g.telemetry.Redact,
+		CacheEntries: cfg.Cache.Entries, CacheTTL: lifeOf(cfg.Cache.TTL, router.DefaultTTL),
+		CacheNegativeTTL: lifeOf(cfg.Cache.NegativeTTL, router.DefaultNegativeTTL), Coherence: g.freshness.Coherence,
+		Clock: g.clock, Log: g.telemetry.Logger, Redact: g.telemetry.Redact,
 	}
 	if n := g.current.Load(); n != nil {
 		deps.Before = n.auth
@@ -249,30 +265,23 @@ func (g *Gate) compile(ctx context.Context, cfg *config.Config) (*generation, er
 	}
 	if cfg.Admin.PublicURL != "" {
 		if deps.AdminURL, err = url.Parse(cfg.Admin.PublicURL); err != nil {
-			return nil, errors.New("admin.public_url: not a URL")
+			return deps, errors.New("admin.public_url: not a URL")
 		}
 	}
-	a, err := auth.New(ctx, cfg.Identity, deps)
-	if err != nil {
-		return nil, err
-	}
-	opener := sealing.New(sealing.Config{
-		Keys: secrets, Refs: cfg.HostDatabase.Refs, Entries: cfg.Cache.Entries, Clock: g.clock, Log: g.telemetry.Logger,
-	})
-	gate, err := router.New(router.Config{
-		PublicURL: public, TrustedProxies: trusted, Tenants: cfg.Tenants, Upstreams: cfg.Upstreams, Routes: cfg.Routes,
-		Roles: cfg.Roles, Subscription: rules, Forward: cfg.Forward, Cache: cfg.Cache, Limits: cfg.Limits,
-	}, router.Deps{Host: g.host, Auth: a, Telemetry: g.telemetry, Opener: opener, Clock: g.clock})
-	if err != nil {
-		opener.Close()
-		return nil, errors.Join(err, a.Close())
-	}
-	return &generation{gate: gate, auth: a, opener: opener}, nil
+	return deps, nil
 }
 
-// sessionAge keeps what is remembered of a session below the five seconds within which other replicas must hear of a
-// sign-out.
-const sessionAge = 4 * time.Second
+// lifeOf is a time of the section cache for auth: the default where it is not set, and negative, which is never, where it is
+// 0.
+func lifeOf(set *time.Duration, byDefault time.Duration) time.Duration {
+	switch {
+	case set == nil:
+		return byDefault
+	case *set == 0:
+		return -1
+	}
+	return *set
+}
 
 func prefixes(cidrs []string) ([]netip.Prefix, error) {
 	out := make([]netip.Prefix, 0, len(cidrs))
@@ -385,8 +394,8 @@ func (g *Gate) Close() error {
 		g.reload.Lock()
 		defer g.reload.Unlock()
 		g.shut = true
-		if g.feed != nil {
-			g.feed.Close()
+		if g.freshness != nil {
+			g.freshness.stop()
 		}
 		if n := g.current.Load(); n != nil {
 			g.old = append(g.old, n)
@@ -408,12 +417,8 @@ func (g *Gate) Close() error {
 const telemetryFlush = 2 * time.Second
 
 func (g *Gate) state() admin.State {
-	now := g.clock()
-	age, reached := g.feed.Age(now)
-	s := admin.State{HostReached: reached, KeysLoaded: true, Draining: g.draining.Load()}
-	if reached {
-		s.LastLook = now.Add(-age)
-	}
+	last := g.freshness.State().LastLook
+	s := admin.State{HostReached: !last.IsZero(), LastLook: last, KeysLoaded: true, Draining: g.draining.Load()}
 	n := g.acquire()
 	defer n.release()
 	for _, p := range n.auth.Providers() {

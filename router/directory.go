@@ -13,8 +13,8 @@ import (
 
 // Defaults of CacheConfig, and maxAge, which bounds the age of a fact where nobody tells of changes.
 const (
-	defaultTTL         = 5 * time.Minute
-	defaultNegativeTTL = 5 * time.Second
+	DefaultTTL         = 5 * time.Minute
+	DefaultNegativeTTL = 5 * time.Second
 	maxAge             = 5 * time.Second
 )
 
@@ -76,7 +76,7 @@ type userTenants struct {
 
 func newDirectory(host HostDatabase, policy *Policy, cfg CacheConfig, coherence *cache.Coherence, clock func() time.Time) *directory {
 	bounds := cache.Config{
-		Entries: cfg.Entries, TTL: orDefault(cfg.TTL, defaultTTL), NegativeTTL: orDefault(cfg.NegativeTTL, defaultNegativeTTL),
+		Entries: cfg.Entries, TTL: orDefault(cfg.TTL, DefaultTTL), NegativeTTL: orDefault(cfg.NegativeTTL, DefaultNegativeTTL),
 		LoadTimeout: loadTimeout, Loads: loads, Clock: clock,
 	}
 	if coherence == nil {
