@@ -59,8 +59,12 @@ func subjectDepends(c *cache.Coherence) cache.Depends[string, subjectFacts] {
 func domainDepends(c *cache.Coherence) cache.Depends[string, catalog.TenantID] {
 	return cache.Depends[string, catalog.TenantID]{
 		Coherence: c, On: catalog.EveryTag(catalog.ChangedDomain, catalog.ChangedTenant),
-		Tags: func(tags []cache.Tag, host string, _ catalog.TenantID, _ bool) []cache.Tag {
-			return append(tags, catalog.NameTag(host))
+		Tags: func(tags []cache.Tag, host string, id catalog.TenantID, found bool) []cache.Tag {
+			tags = append(tags, catalog.NameTag(host))
+			if !found {
+				return append(tags, catalog.UnknownNameTag())
+			}
+			return append(tags, catalog.TenantTag(id))
 		},
 	}
 }
