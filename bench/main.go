@@ -8,6 +8,12 @@
 // allocations a request, latencies, and the ratio to the bare proxy: the median over the rounds of the ratio within
 // each round.
 //
+// With a word in front it measures the host database instead, each on PostgreSQL and SQLite (see the word's -h):
+//
+//	go run ./bench lookup     # the routing look-up among many memberships, with the engine's plan
+//	go run ./bench migrate    # migrate of a large database beside another program's writes
+//	go run ./bench beside     # fh-saas's writes and tenantgate's side by side: nothing lost, no error
+//
 // Concurrency: the load is closed-loop over a fixed number of connections. A run is bounded in time and ends all its
 // processes; any failed request ends the run with an error.
 package main
@@ -45,6 +51,9 @@ type settings struct {
 func (s settings) runs(variant string) bool { return s.only == nil || slices.Contains(s.only, variant) }
 
 func run(ctx context.Context, args []string) error {
+	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
+		return runHost(ctx, args[0], args[1:])
+	}
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	role := flags.String("role", "", "used by the command itself: the variant whose proxy this process is")
 	app := flags.String("app", "", "used by the command itself: the app's address")

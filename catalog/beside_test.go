@@ -1,68 +1,122 @@
 package catalog
 
 import (
+	"context"
+	"database/sql"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
+	"time"
+
+	"github.com/tenantgate/tenantgate/internal/fhsaas"
 )
 
-// A writer with fh-saas's own SQL, shapes and NULLs, and tenantgate, write side by side: nothing is lost on either side,
-// and neither sees an error of the other's making.
+// Writers with fh-saas's own SQL, shapes and NULLs, several of their transactions open at once, some rolled back, and
+// readers who stay idle in transaction, run beside tenantgate: nothing is lost on either side, and neither sees an error
+// of the other's making. `go run ./bench -do beside` is the same for as long as one likes.
 func TestTwoProgramsWriteSideBySide(t *testing.T) {
 	onBothEngines(t, func(t *testing.T, url string) {
 		loadFHSaas(t, url)
-		other := rawDB(t, url)
-		if strings.HasPrefix(url, "sqlite:") {
-			other.SetMaxOpenConns(1)
-			_, err := other.ExecContext(t.Context(), "PRAGMA busy_timeout = 5000") // Python's default
-			must(t, err)
+		a := openTest(t, url)
+		const theirs, ours = 3, 3
+		stop, end := context.WithCancel(t.Context())
+		defer end()
+		work := t.Context()
+		errs := make(chan error, theirs+ours+2)
+		var others, us sync.WaitGroup
+		var writers []*fhsaas.Writer
+		for i := range theirs {
+			w := fhsaas.NewWriter(asFHSaas(t, url), fmt.Sprintf("theirs%d-", i))
+			writers = append(writers, w)
+			others.Go(func() { errs <- w.Run(stop, 20*time.Millisecond) })
 		}
-		h := openTest(t, url)
-		ctx := t.Context()
-		const n = 60
-		var wg sync.WaitGroup
-		errs := make(chan error, 6*n)
-		wg.Go(func() {
-			for i := range n {
-				id := fmt.Sprintf("theirs%03d", i)
-				for _, text := range []string{
-					"INSERT INTO core_users (id, email, oauth_id, password_hash, stripe_cust_id, is_sys_admin, created_at, last_login) VALUES ('" + id + "', NULL, '" + id + "', NULL, NULL, NULL, NULL, NULL)",
-					"UPDATE core_users SET last_login = '2026-06-01T12:00:00' WHERE id = '" + id + "'",
-					"INSERT INTO core_memberships (id, user_id, tenant_id, profile_id, meta_attributes, role, is_active, created_at) VALUES ('" + id + "', '" + id + "', 'acme_corp', NULL, NULL, 'member', true, NULL)",
-				} {
-					_, err := other.ExecContext(ctx, text)
+		others.Go(func() { errs <- fhsaas.Reader(stop, asFHSaas(t, url), 50*time.Millisecond) })
+		// Both sides change one row, each its own column.
+		must(t, a.Tenants.Insert(work, &TenantCatalog{ID: "shared", Name: new("0"), PlanTier: new("0")}))
+		shared := asFHSaas(t, url)
+		others.Go(func() {
+			for i := 1; i <= 20; i++ {
+				if _, err := shared.ExecContext(work, "UPDATE core_tenants SET name = '"+strconv.Itoa(i)+"' WHERE core_tenants.id = 'shared'"); err != nil {
 					errs <- err
+					return
 				}
 			}
+			errs <- nil
 		})
-		wg.Go(func() {
-			for i := range n {
-				id := UserID(fmt.Sprintf("ours%03d", i))
-				errs <- errors.Join(
-					h.GlobalUsers.Insert(ctx, &GlobalUser{ID: id, OAuthID: new(string(id))}),
-					h.RecordLogin(ctx, id, "2026-06-01T12:00:00"),
-					h.Memberships.Insert(ctx, &Membership{UserID: id, TenantID: "acme_corp"}))
-				_, err := h.GrantFacts(ctx, GrantQuery{User: id, Tenant: "acme_corp"})
-				errs <- err
-			}
-		})
-		wg.Wait()
+		const n = 12
+		for i := range ours {
+			us.Go(func() { errs <- signUps(work, a, i, n) })
+		}
+		us.Wait()
+		end()
+		others.Wait()
 		close(errs)
 		for err := range errs {
 			if err != nil {
 				t.Error(err)
 			}
 		}
-		for i := range n {
-			for _, who := range []string{"ours", "theirs"} {
-				id := UserID(fmt.Sprintf("%s%03d", who, i))
-				f, err := h.GrantFacts(ctx, GrantQuery{User: id, Tenant: "acme_corp"})
+		for _, w := range writers {
+			must(t, w.Verify(work))
+			if committed, rolledBack := w.Transactions(); committed == 0 || rolledBack == 0 && committed > 3 {
+				t.Errorf("a writer committed %d and rolled back %d", committed, rolledBack)
+			}
+		}
+		for i := range ours {
+			for j := range n {
+				id := UserID(fmt.Sprintf("ours%d-%03d", i, j))
+				f, err := a.GrantFacts(work, GrantQuery{User: id, Tenant: "acme_corp"})
 				if err != nil || f.User == nil || f.User.LastLogin == nil || len(f.Memberships) != 1 {
 					t.Fatalf("%s: %+v, %v", id, f, err)
 				}
 			}
 		}
+		row, err := a.Tenants.Get(work, "shared")
+		if err != nil || *row.Name != "20" || *row.PlanTier != strconv.Itoa(ours*n) {
+			t.Errorf("the row that both changed: %+v, %v", row, err)
+		}
 	})
+}
+
+// signUps are n of tenantgate's own transactions: a user, the membership, the sign-in, and a change of the shared row.
+func signUps(ctx context.Context, h *HostDatabase, who, n int) error {
+	for j := range n {
+		id := UserID(fmt.Sprintf("ours%d-%03d", who, j))
+		err := h.InTx(ctx, func(tx *Tx) error {
+			if err := tx.LockUser(ctx, string(id)); err != nil {
+				return err
+			}
+			return errors.Join(
+				tx.GlobalUsers.Insert(ctx, &GlobalUser{ID: id, OAuthID: new(string(id))}),
+				tx.RecordLogin(ctx, id, "2026-06-01T12:00:00"),
+				tx.Memberships.Insert(ctx, &Membership{UserID: id, TenantID: "acme_corp"}))
+		})
+		if err != nil {
+			return err
+		}
+		_, err = h.Tenants.Change(ctx, "shared", func(row *TenantCatalog) error {
+			tier, err := strconv.Atoi(*row.PlanTier)
+			row.PlanTier = new(strconv.Itoa(tier + 1))
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		if _, err := h.GrantFacts(ctx, GrantQuery{User: id, Tenant: "acme_corp"}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// asFHSaas opens the database as fh-saas does: psycopg2 speaks the simple protocol; Python's sqlite3 waits 5 s for a lock.
+func asFHSaas(t *testing.T, url string) *sql.DB {
+	t.Helper()
+	if strings.HasPrefix(url, "sqlite:") {
+		return rawDB(t, url+"?_pragma=busy_timeout(5000)")
+	}
+	return rawDB(t, url+"&default_query_exec_mode=simple_protocol")
 }

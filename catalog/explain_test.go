@@ -129,6 +129,17 @@ func TestHotStatementsScanNoTableOnSQLite(t *testing.T) {
 	}
 }
 
+// Compiling a statement anew for each value costs several times what running it does.
+func TestSQLiteDoesNotPlanByTheValuesOfParameters(t *testing.T) {
+	qs, err := loadQueries(EngineSQLite)
+	must(t, err)
+	for name, text := range qs {
+		if bare := regexp.MustCompile(`[^+]\?\d`).FindString(text); bare != "" {
+			t.Errorf("%s has a bare parameter: %s", name, text)
+		}
+	}
+}
+
 // explain returns the last column of each row.
 func explain(t *testing.T, conn *sql.Conn, text string) string {
 	t.Helper()

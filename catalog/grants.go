@@ -50,18 +50,11 @@ const factRows = 100_000
 // GrantFacts answers q in one statement and one round trip, by index, and by the same statement whether the tenant
 // exists, is the user's, or not. Without a deadline in ctx it takes at most a second.
 func (t *Tables) GrantFacts(ctx context.Context, q GrantQuery) (GrantFacts, error) {
-	if (q.Tenant == "") == (q.Name == "") {
-		return GrantFacts{}, errors.New("grant facts: set either the tenant or its name")
-	}
-	id, slug, domain := nameParameters(q.Name, q.Kind)
-	if q.Tenant != "" {
-		id, slug, domain = storable(string(q.Tenant)), sql.NullString{}, sql.NullString{}
-	}
-	aliases, err := aliasParameter(q.Aliases)
+	args, err := q.parameters()
 	if err != nil {
 		return GrantFacts{}, err
 	}
-	all, err := t.facts(ctx, "read grant facts", hotDeadline, "grant_facts", storable(string(q.User)), id, slug, domain, aliases)
+	all, err := t.facts(ctx, "read grant facts", hotDeadline, "grant_facts", args...)
 	if err != nil {
 		return GrantFacts{}, err
 	}
@@ -69,6 +62,19 @@ func (t *Tables) GrantFacts(ctx context.Context, q GrantQuery) (GrantFacts, erro
 		return GrantFacts{}, fmt.Errorf("grant facts: %d answers instead of one", len(all))
 	}
 	return all[0], nil
+}
+
+// parameters are those of the statement grant_facts.
+func (q *GrantQuery) parameters() ([]any, error) {
+	if (q.Tenant == "") == (q.Name == "") {
+		return nil, errors.New("grant facts: set either the tenant or its name")
+	}
+	id, slug, domain := nameParameters(q.Name, q.Kind)
+	if q.Tenant != "" {
+		id, slug, domain = storable(string(q.Tenant)), sql.NullString{}, sql.NullString{}
+	}
+	aliases, err := aliasParameter(q.Aliases)
+	return []any{storable(string(q.User)), id, slug, domain, aliases}, err
 }
 
 // UserGrants returns the facts of every tenant in which the user has a membership row, active or not, ordered by

@@ -48,6 +48,7 @@ func side() map[string][]string {
 		},
 		"internal/pgtest":      nil,
 		"internal/faultwire":   nil,
+		"internal/fhsaas":      nil,
 		"internal/browsertest": nil,
 		"internal/arrows":      nil,
 		"internal/wire":        nil,
