@@ -36,17 +36,18 @@ func TestMigrateBesideAnOpenTransaction(t *testing.T) {
 				_, err := Migrate(context.WithoutCancel(t.Context()), Config{URL: NewDBURI(dburl)})
 				done <- err
 			}()
-			// Others write while migrate is at work. The contract allows a write to wait for a second; the rest of the
-			// deadline is this machine's.
+			// Others write while migrate is at work, for longer than it stands in any queue. The contract allows a write to
+			// wait for a second; the rest of the deadline is this machine's.
 			var longest time.Duration
-			for i := range 20 {
+			writes := 0
+			for begin := time.Now(); time.Since(begin) < 2*time.Second; writes++ {
 				for _, table := range []string{"core_tenants", "core_memberships", "core_users"} {
 					if table == "core_users" && name == "having locked the table" {
 						continue
 					}
 					ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 					begin := time.Now()
-					_, err := other.ExecContext(ctx, "INSERT INTO "+table+" (id) VALUES ($1)", fmt.Sprint("w", i))
+					_, err := other.ExecContext(ctx, "INSERT INTO "+table+" (id) VALUES ($1)", fmt.Sprint("w", writes))
 					longest = max(longest, time.Since(begin))
 					cancel()
 					if err != nil {
@@ -54,7 +55,7 @@ func TestMigrateBesideAnOpenTransaction(t *testing.T) {
 					}
 				}
 			}
-			t.Logf("longest wait of a write: %s", longest)
+			t.Logf("%d writes to each table, the longest took %s", writes, longest)
 			// Another program's DDL queues behind the open transaction alone, never behind migrate.
 			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 			_, err = other.ExecContext(ctx, "ANALYZE core_subscriptions")
