@@ -58,6 +58,11 @@ func beside(ctx context.Context, s hostSettings, d *hostDB) error {
 	for e := range errs {
 		err = errors.Join(err, e)
 	}
+	return errors.Join(err, countBeside(ctx, s, d, h, theirs, ours))
+}
+
+// countBeside looks for everything that either side committed, and says how much it was.
+func countBeside(ctx context.Context, s hostSettings, d *hostDB, h *catalog.HostDatabase, theirs []*fhsaas.Writer, ours []int) (err error) {
 	committed, rolledBack, written := 0, 0, 0
 	for _, w := range theirs {
 		c, r := w.Transactions()

@@ -222,7 +222,7 @@ func foreign() map[string][]string {
 		"github.com/jackc/pgx":                {"catalog", "internal/demoapp", "internal/pgtest", "jobs"},
 		"modernc.org/sqlite":                  {"catalog", "internal/demoapp"},
 		"github.com/pressly/goose":            {"catalog"},
-		"database/sql":                        {"catalog", "internal/demoapp"},
+		"database/sql":                        {"catalog", "internal/demoapp", "internal/fhsaas"},
 		"github.com/spf13":                    {"cmd/proxy"},
 		"github.com/goccy/go-yaml":            {"config"},
 		"github.com/prometheus/client_golang": {"telemetry"},
