@@ -110,15 +110,16 @@ func (a *Auth) logoutPage(ctx context.Context, w http.ResponseWriter, r *http.Re
 // formTargets are where the form's redirects may lead, for browsers that hold form-action against them. A provider may
 // sign out through several hosts of its own, so with an https one the scheme is named, not the host.
 func (a *Auth) formTargets(f *sessionFacts) []string {
+	public := a.origins.public.String() // where the provider sends people back to
 	p := a.provider(f.row.Provider)
 	if p == nil {
-		return nil
+		return []string{public}
 	}
 	u, err := url.Parse(p.issuer)
 	if err != nil || u.Scheme == "https" {
-		return []string{"https:"}
+		return []string{public, "https:"}
 	}
-	return []string{u.Scheme + "://" + u.Host}
+	return []string{public, u.Scheme + "://" + u.Host}
 }
 
 func signedOut(w http.ResponseWriter) {

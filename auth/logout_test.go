@@ -23,7 +23,7 @@ func TestSignOutEndsTheSessionAndGoesToTheProvider(t *testing.T) { // LOGOUT-1
 	if w.Code != http.StatusOK || !strings.Contains(body, "alice@example.com") || !strings.Contains(body, `<form method="post" action="/_gate/logout">`) {
 		t.Fatalf("%d %s", w.Code, body)
 	}
-	if csp := w.Header().Get("Content-Security-Policy"); !strings.Contains(csp, "form-action 'self' "+g.op.url()) {
+	if csp := w.Header().Get("Content-Security-Policy"); !strings.Contains(csp, "form-action 'self' https://app.example.com "+g.op.url()) {
 		t.Errorf("the form's redirect would be stopped: %s", csp)
 	}
 	if _, err := b.identity(); err != nil {

@@ -67,15 +67,30 @@ func Path(t testing.TB) string {
 	return ""
 }
 
+// Flag is one more switch of the browser: host-resolver-rules, for instance.
+type Flag struct {
+	Name  string
+	Value any // a string, or true
+}
+
+// Tab opens one more tab in the browser of ctx, with the same cookies. It is closed when the test has ended.
+func Tab(t testing.TB, ctx context.Context) context.Context {
+	t.Helper()
+	tab, cancel := chromedp.NewContext(ctx)
+	t.Cleanup(cancel)
+	Desktop(t, tab)
+	return tab
+}
+
 // New starts a browser and returns the context of its one tab, 1280 by 800. Browser and profile are gone when the test
 // has ended.
-func New(t testing.TB) context.Context {
+func New(t testing.TB, flags ...Flag) context.Context {
 	t.Helper()
 	path := Path(t)
 	profile := filepath.Join(t.TempDir(), "profile")
 	// The test's own context ends before its cleanups run, which would kill the browser instead of closing it.
 	base, cancelBase := context.WithTimeout(context.Background(), BrowserTimeout)
-	allocator, stop := chromedp.NewExecAllocator(base,
+	options := []chromedp.ExecAllocatorOption{
 		chromedp.ExecPath(path),
 		chromedp.UserDataDir(profile),
 		chromedp.Env("HOME="+profile, "XDG_CONFIG_HOME="+profile, "XDG_CACHE_HOME="+profile),
@@ -96,7 +111,11 @@ func New(t testing.TB) context.Context {
 		chromedp.Flag("password-store", "basic"),
 		chromedp.Flag("force-color-profile", "srgb"),
 		chromedp.WindowSize(1280, 800),
-	)
+	}
+	for _, f := range flags {
+		options = append(options, chromedp.Flag(f.Name, f.Value))
+	}
+	allocator, stop := chromedp.NewExecAllocator(base, options...)
 	found := new(complaints)
 	tab, cancelTab := chromedp.NewContext(context.WithValue(allocator, complaintsKey{}, found),
 		chromedp.WithLogf(t.Logf), chromedp.WithErrorf(t.Logf))

@@ -1,0 +1,145 @@
+package acceptance
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tenantgate/tenantgate/internal/browsertest"
+)
+
+// looks shows at a page of ours as a phone and a desktop show it, light and dark.
+func looks(t *testing.T, ctx context.Context, name string) {
+	t.Helper()
+	for _, look := range []struct {
+		suffix      string
+		phone, dark bool
+	}{{"-phone-dark", true, true}, {"-desktop", false, false}} {
+		if look.phone {
+			browsertest.Phone(t, ctx)
+		} else {
+			browsertest.Desktop(t, ctx)
+		}
+		browsertest.Dark(t, ctx, look.dark)
+		browsertest.FitsWidth(t, ctx)
+		browsertest.Screenshot(t, ctx, "hosts-"+name+look.suffix)
+	}
+}
+
+// isAt fails unless the page's address begins so.
+func isAt(t *testing.T, ctx context.Context, want string) {
+	t.Helper()
+	if at := browsertest.Location(t, ctx); !strings.HasPrefix(at, want) {
+		t.Fatalf("at %s instead of %s:\n%s", at, want, browsertest.Text(t, ctx))
+	}
+}
+
+func TestSignInOnEveryHostInABrowser(t *testing.T) {
+	h := newHosts(t, true)
+	ctx := h.browser(t)
+	login := h.world.Provider.Issuer() + "/login"
+	acme, domain := h.url(h.tenant("acme"), ""), h.url(h.domain, "")
+
+	browsertest.Open(t, ctx, acme+"/app?x=1")
+	isAt(t, ctx, login)
+	if status := browsertest.Click(t, ctx, `button[value="ada"]`); status != 200 {
+		t.Fatalf("status %d: %s", status, browsertest.Text(t, ctx))
+	}
+	isAt(t, ctx, acme+"/app?x=1")
+	if text := browsertest.Text(t, ctx); !strings.Contains(text, `"X-Tenant-Id":["acme"]`) || strings.Contains(text, "tg_session") {
+		t.Errorf("the app received %s", text)
+	}
+	// The second tenant and the custom domain: no second sign-in at the provider.
+	for _, at := range []string{h.url(h.tenant("globex"), "/app"), domain + "/app", h.url(h.public, "/_gate/whoami")} {
+		if status := browsertest.Open(t, ctx, at); status != 200 {
+			t.Fatalf("%s: status %d: %s", at, status, browsertest.Text(t, ctx))
+		}
+		isAt(t, ctx, at)
+	}
+	browsertest.Open(t, ctx, h.url(h.public, "/_gate/tenants"))
+	looks(t, ctx, "tenants")
+
+	// A tenant of others, and one that does not exist: refused on public_url, alike.
+	var refusals []string
+	for _, id := range []string{"umbrella", "nobody"} {
+		if status := browsertest.Open(t, ctx, h.url(h.tenant(id), "/app")); status != 403 {
+			t.Errorf("%s: status %d", id, status)
+		}
+		isAt(t, ctx, h.url(h.public, "/_gate/login"))
+		text, _, _ := strings.Cut(browsertest.Text(t, ctx), "Request")
+		refusals = append(refusals, text)
+	}
+	if refusals[0] != refusals[1] {
+		t.Errorf("%q, %q", refusals[0], refusals[1])
+	}
+	looks(t, ctx, "denied")
+	if status := browsertest.Open(t, ctx, acme+"/_gate/handoff?code="+strings.Repeat("a", 43)); status != 200 {
+		t.Errorf("a code that is over, for somebody who is signed in: %d", status)
+	}
+	isAt(t, ctx, acme+"/")
+
+	// Sign out on the custom domain by the keyboard: the button is the first thing that a form of the page has.
+	browsertest.Open(t, ctx, domain+"/_gate/logout")
+	looks(t, ctx, "logout")
+	browsertest.Click(t, ctx, `form[method="post"] button.primary`)
+	isAt(t, ctx, h.url(h.public, "/_gate/logout"))
+	browsertest.WaitText(t, ctx, "You are signed out")
+	looks(t, ctx, "signed-out")
+	for _, at := range []string{acme + "/app", h.url(h.tenant("globex"), "/app"), domain + "/app", h.url(h.public, "/_gate/whoami")} {
+		browsertest.Open(t, ctx, at)
+		isAt(t, ctx, login)
+	}
+	if status := browsertest.Open(t, ctx, acme+"/_gate/handoff?code="+strings.Repeat("a", 43)); status != 400 {
+		t.Errorf("a code that is over: %d", status)
+	}
+	browsertest.WaitText(t, ctx, "This sign-in is over")
+	looks(t, ctx, "handoff-over")
+	browsertest.Click(t, ctx, `a.primary`)
+	isAt(t, ctx, login)
+	browsertest.Open(t, ctx, h.url("gate.unknown.test", "/_gate/login"))
+	looks(t, ctx, "bad-host")
+	browsertest.NoComplaints(t, ctx)
+}
+
+func TestTenTabsAtOnceInABrowser(t *testing.T) { // CK-2
+	h := newHosts(t, false)
+	first := h.browser(t)
+	login := h.world.Provider.Issuer() + "/login"
+	tabs := []context.Context{first}
+	for range 9 {
+		tabs = append(tabs, browsertest.Tab(t, first))
+	}
+	// Each tab acts at a moment that is set beforehand: the ten of them at once.
+	together := func(action func(i int) string) {
+		at := time.Now().Add(time.Second + 100*time.Millisecond*time.Duration(len(tabs))).UnixMilli()
+		for i, tab := range tabs {
+			browsertest.WaitFor(t, tab, fmt.Sprintf("setTimeout(() => { %s }, Math.max(0, %d - Date.now())) > 0", action(i), at))
+		}
+	}
+	for _, tab := range tabs {
+		browsertest.Open(t, tab, h.url(h.public, "/_gate/ping"))
+	}
+	together(func(i int) string {
+		return fmt.Sprintf("location.href = %q", h.url(h.tenant("acme"), fmt.Sprintf("/app?tab=%d", i)))
+	})
+	for _, tab := range tabs {
+		browsertest.WaitFor(t, tab, fmt.Sprintf(`location.href.startsWith(%q) && !!document.querySelector('button[value="ada"]')`, login))
+	}
+	together(func(int) string { return `document.querySelector('button[value="ada"]').click()` })
+	for i, tab := range tabs {
+		browsertest.WaitFor(t, tab, fmt.Sprintf("location.href === %q && document.body.innerText.includes('X-Tenant-Id')", h.url(h.tenant("acme"), fmt.Sprintf("/app?tab=%d", i))))
+	}
+	// One sign-out ends what the ten have made.
+	browsertest.Open(t, first, h.url(h.tenant("acme"), "/_gate/logout"))
+	browsertest.Click(t, first, `form[method="post"] button.primary`)
+	for _, at := range []string{h.url(h.tenant("acme"), "/app"), h.url(h.public, "/_gate/whoami")} {
+		browsertest.Open(t, first, at)
+		isAt(t, first, login)
+	}
+	rows, err := h.world.Gate.Host().Sessions.ListByUser(t.Context(), "id-ada")
+	if err != nil || len(rows) != 0 {
+		t.Errorf("%d sessions are left, %v", len(rows), err)
+	}
+}
