@@ -76,7 +76,7 @@ func (a *Auth) logoutAt(w http.ResponseWriter, r *http.Request, d *door, clear f
 func (a *Auth) logoutPage(ctx context.Context, w http.ResponseWriter, r *http.Request, d *door, clear func()) {
 	tokens, good, n := sessionTokens(r.Header["Cookie"], d.names.session)
 	p := page.Data{
-		Heading: "Sign out?", Text: []string{"This ends your session in this browser, on every address of this application, and at your identity provider."},
+		Heading: "Sign out?", Text: []string{"This ends your session in this browser, on every address of this application, and at your identity provider.", "Everywhere means in other browsers and on other devices, too."},
 		Actions: []page.Action{
 			{Label: "Sign out", URL: logoutPath, Method: http.MethodPost, Primary: true},
 			{Label: "Sign out everywhere", URL: logoutPath, Method: http.MethodPost, Hidden: map[string]string{everywhereField: "1"}},

@@ -76,8 +76,16 @@ type Flag struct {
 // Tab opens one more tab in the browser of ctx, with the same cookies. It is closed when the test has ended.
 func Tab(t testing.TB, ctx context.Context) context.Context {
 	t.Helper()
+	found, ok := ctx.Value(complaintsKey{}).(*complaints)
+	if !ok {
+		t.Fatal("the context is not from browsertest.New")
+	}
 	tab, cancel := chromedp.NewContext(ctx)
 	t.Cleanup(cancel)
+	// The tab lives as long as the context of its first step, which must not be one with a deadline.
+	if err := chromedp.Listen(tab, func(ev any) { listen(found, ev) }); err != nil {
+		t.Fatalf("open a tab: %v", err)
+	}
 	Desktop(t, tab)
 	return tab
 }

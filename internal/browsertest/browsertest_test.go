@@ -131,3 +131,24 @@ type recorder struct {
 func (r *recorder) Errorf(format string, args ...any) {
 	r.errors = append(r.errors, fmt.Sprintf(format, args...))
 }
+
+func TestTabsShareTheirCookies(t *testing.T) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if c, err := r.Cookie("seen"); err == nil {
+			fmt.Fprint(w, "<p>seen "+c.Value)
+			return
+		}
+		http.SetCookie(w, &http.Cookie{Name: "seen", Value: "before"})
+		fmt.Fprint(w, "<p>first")
+	}))
+	defer s.Close()
+	first := New(t, Flag{"host-resolver-rules", "MAP *.test 127.0.0.1"})
+	second := Tab(t, first)
+	at := strings.Replace(s.URL, "127.0.0.1", "tabs.test", 1)
+	if status := Open(t, first, at); status != 200 {
+		t.Fatal(status)
+	}
+	Open(t, second, at)
+	WaitText(t, second, "seen before")
+	WaitText(t, first, "first")
+}
