@@ -197,7 +197,7 @@ func TestNoErrorRepeatsASecret(t *testing.T) {
 		{"tenant", "create", "--db-url", canary},
 		{"tenant", "create", "--db-url", "postgresql://a:" + canary + " x@db/acme"},
 		{"tenant", "create", "--db-url", "enc:v1:" + canary},
-		{"tenant", "create", "--db-url", "ref:env:" + canary},
+		{"tenant", "create", "--db-url", "ref:vault:" + canary},
 		{"tenant", "create", "--db-url", "postgresql://a:" + canary + "@db/a", "--db-url-file", file},
 		{"tenant", "create", "--db-url-file", file},
 		{"tenant", "create", "postgresql://a:" + canary + "@db/a"},

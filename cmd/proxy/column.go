@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tenantgate/tenantgate/catalog"
+	"github.com/tenantgate/tenantgate/sealing"
 )
 
 // reference says whose id a column holds; its flag then takes more than ids.
@@ -183,15 +184,14 @@ func uriColumn[T any](name, usage string, at func(*T) *catalog.DBURI) column[T] 
 	}}
 }
 
-// checkURI refuses what the proxy could not put into a header. Its errors do not repeat the text.
+// checkURI refuses what the proxy could not put into a header, and what is no reference. Whether a sealed value opens is
+// tenantVet's to say: it needs the tenant's id. Its errors do not repeat the text.
 func checkURI(s string) error {
-	if s == "" {
+	switch sealing.FormOf(catalog.NewDBURI(s)) {
+	case sealing.Absent, sealing.Sealed:
 		return nil
-	}
-	for _, scheme := range []string{"enc:", "ref:"} {
-		if strings.HasPrefix(s, scheme) {
-			return fmt.Errorf("%s… is not supported yet; give a plain URI", scheme)
-		}
+	case sealing.Reference:
+		return sealing.CheckReference(catalog.NewDBURI(s))
 	}
 	scheme, rest, ok := strings.Cut(s, ":")
 	if !ok || scheme == "" || rest == "" || strings.ContainsFunc(scheme, notInScheme) {

@@ -31,8 +31,13 @@ type kind[ID ~string, T any] struct {
 	// more gives fields that our own tables add to rows, under moreNames; nil: none.
 	more      func(context.Context, *catalog.Tables, []T) ([]record, error)
 	moreNames []string
-	required  []string // flags that create needs
-	filters   []string // columns by which list filters, by flags of their names
+	// vet refuses a row that is to be written, given the columns that change; nil: nothing is.
+	vet func(context.Context, *T, values) error
+	// unlock replaces in rows what lies sealed by what it stands for, before it is revealed; nil: nothing does. What does
+	// not open stays as it is stored and is an error.
+	unlock   func(context.Context, []T) error
+	required []string // flags that create needs
+	filters  []string // columns by which list filters, by flags of their names
 	// examples of each verb's arguments.
 	examples map[string]string
 }
@@ -79,11 +84,12 @@ func (k *kind[ID, T]) list(p *program) *cobra.Command {
 			if err := k.read(ctx, host, *reveal, read, func() []T { return rows }); err != nil {
 				return fmt.Errorf("list %s: %w", k.plural, err)
 			}
+			locked := k.unlocked(ctx, *reveal, rows)
 			records, err := k.records(ctx, &host.Tables, rows, *reveal)
 			if err != nil {
 				return err
 			}
-			return writeList(p.out, *output, append(k.names(), k.moreNames...), records, next)
+			return errors.Join(writeList(p.out, *output, append(k.names(), k.moreNames...), records, next), locked)
 		})
 	}
 	return cmd
@@ -108,14 +114,24 @@ func (k *kind[ID, T]) show(p *program) *cobra.Command {
 			if err := k.read(ctx, host, *reveal, read, func() []T { return []T{*row} }); err != nil {
 				return err
 			}
-			done, err := k.one(ctx, &host.Tables, row, *reveal)
+			rows := []T{*row}
+			locked := k.unlocked(ctx, *reveal, rows)
+			done, err := k.one(ctx, &host.Tables, &rows[0], *reveal)
 			if err != nil {
 				return err
 			}
-			return writeOne(p.out, *output, done)
+			return errors.Join(writeOne(p.out, *output, done), locked)
 		})
 	}
 	return cmd
+}
+
+// unlocked opens what lies sealed in rows that are to be revealed.
+func (k *kind[ID, T]) unlocked(ctx context.Context, reveal bool, rows []T) error {
+	if !reveal || k.unlock == nil {
+		return nil
+	}
+	return k.unlock(ctx, rows)
 }
 
 // read runs a query. Where secrets are to be shown, the audit says so before anything is printed, or nothing is.
@@ -310,6 +326,9 @@ func (k *kind[ID, T]) assign(ctx context.Context, t *catalog.Tables, row *T, giv
 		if err := c.bind(row).set(text); err != nil {
 			return usagef("--%s: %w", c.flag(), err)
 		}
+	}
+	if k.vet != nil {
+		return k.vet(ctx, row, given)
 	}
 	return nil
 }

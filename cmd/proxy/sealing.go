@@ -170,3 +170,66 @@ func failures(verb string, f *sealing.Failures) error {
 	}
 	return errors.Join(errs...)
 }
+
+// vetTenant refuses a sealed db_url that does not open for the tenant: it was made for another, or by hand.
+func (p *program) vetTenant(ctx context.Context, t *catalog.TenantCatalog, given values) error {
+	if _, ok := given["db_url"]; !ok || sealing.FormOf(t.DBURL) != sealing.Sealed {
+		return nil
+	}
+	if t.ID == "" {
+		return usagef("--db-url: a sealed value belongs to a tenant's id: give --id")
+	}
+	_, keys, err := p.keysConfig(ctx)
+	if err != nil {
+		return err
+	}
+	if _, err := sealing.Unseal(keys, t.ID, t.DBURL); err != nil {
+		return usagef("--db-url: does not open for tenant %s: %s; give a plain URI, and seal it by `tenant encrypt`", t.ID, sealing.Reason(err))
+	}
+	return nil
+}
+
+// unlockTenants gives the URIs that the app would receive. References are read here, in this program's environment, as
+// the proxy would read them in its own.
+func (p *program) unlockTenants(ctx context.Context, rows []catalog.TenantCatalog) error {
+	var opener *sealing.Opener
+	var errs []error
+	for i := range rows {
+		form := sealing.FormOf(rows[i].DBURL)
+		if form != sealing.Sealed && form != sealing.Reference {
+			continue
+		}
+		if opener == nil {
+			var err error
+			if opener, err = p.opener(ctx); err != nil {
+				return err
+			}
+			defer opener.Close()
+		}
+		uri, err := opener.Open(ctx, rows[i].ID, rows[i].DBURL)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("tenant %s: db_url is shown as it is stored: %s", rows[i].ID, sealing.Reason(err)))
+			continue
+		}
+		rows[i].DBURL = uri
+	}
+	return errors.Join(errs...)
+}
+
+func (p *program) opener(ctx context.Context) (*sealing.Opener, error) {
+	cfg, keys, err := p.keysConfig(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return sealing.New(sealing.Config{Keys: keys, Refs: cfg.Refs, Clock: p.clock, Lookup: p.lookup}), nil
+}
+
+// lookup reads the environment.
+func (p *program) lookup(name string) (string, bool) {
+	for _, entry := range p.environ {
+		if n, text, ok := strings.Cut(entry, "="); ok && n == name {
+			return text, true
+		}
+	}
+	return "", false
+}

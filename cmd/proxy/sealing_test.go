@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -137,5 +138,89 @@ func TestRotateKnowsEverySealedColumn(t *testing.T) {
 	}
 	if len(auth.SealedColumns()) < 2 {
 		t.Error("auth lists nothing")
+	}
+}
+
+func TestRevealShowsWhatTheAppWouldReceive(t *testing.T) {
+	engines(t, func(t *testing.T, c *cli) {
+		write := secretFileOf(t, c, masterLine(1))
+		dir := t.TempDir()
+		plain := "postgresql://a:" + canary + "@db/acme"
+		if err := os.WriteFile(filepath.Join(dir, "acme"), []byte(plain+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		c.environ = append(c.environ, "TENANTGATE_HOST_DATABASE_REFS_DIR="+dir, "TENANTGATE_HOST_DATABASE_REFS_ENV_PREFIX=T_", "T_ACME="+plain)
+		c.ok("tenant", "create", "--id", "sealed", "--db-url", plain)
+		c.ok("tenant", "encrypt", "sealed", "--yes")
+		c.ok("tenant", "create", "--id", "file", "--db-url", "ref:file:acme")
+		c.ok("tenant", "create", "--id", "env", "--db-url", "ref:env:T_ACME")
+		for _, id := range []string{"sealed", "file", "env"} {
+			if got := c.object("tenant", "show", id, "--reveal")["db_url"]; got != plain {
+				t.Errorf("%s is revealed as %v", id, got)
+			}
+			if out := c.ok("tenant", "show", id); strings.Contains(out, canary) || strings.Contains(out, "acme") || strings.Contains(out, "T_ACME") {
+				t.Errorf("%s is shown as %s", id, out)
+			}
+		}
+		if n := len(c.audit("tenant.revealed")); n != 3 {
+			t.Errorf("%d audit rows of revealing", n)
+		}
+		for _, row := range items(t, decode(t, c.ok("audit", "list", "--limit", "1000", "--output", "json"))) {
+			if strings.Contains(fmt.Sprint(row), canary) || strings.Contains(fmt.Sprint(row), "enc:v1") {
+				t.Errorf("the audit holds %v", row)
+			}
+		}
+
+		// What does not open is shown as it is stored, and said.
+		write(masterLine(2))
+		r := c.run("tenant", "list", "--reveal", "--output", "json")
+		if r.code != 1 || strings.Count(r.err, "\n") != 1 || !strings.Contains(r.err, "tenant sealed: db_url is shown as it is stored: sealed under a master secret") {
+			t.Errorf("exit %d: %s", r.code, r.err)
+		}
+		for _, row := range items(t, decode(t, r.out)) {
+			if uri := row["db_url"].(string); (row["id"] == "sealed") != strings.HasPrefix(uri, "enc:v1:") || row["id"] != "sealed" && uri != plain {
+				t.Errorf("%v is revealed as %v", row["id"], uri)
+			}
+		}
+	})
+}
+
+func TestSealedValueIsTakenOnlyForTheTenantItOpensFor(t *testing.T) {
+	c := newCLI(t, sqliteURL(t))
+	c.ok("tenant", "create", "--id", "bare", "--db-url", "ref:file:x") // needs no secret
+	c.fails(2, "secret_key_file: missing", "tenant", "create", "--id", "a", "--db-url", "enc:v1:x")
+	secretFileOf(t, c, masterLine(1))
+	c.ok("tenant", "create", "--id", "acme", "--db-url", "postgresql://a:"+canary+"@db/acme")
+	c.ok("tenant", "encrypt", "acme", "--yes")
+	var stored string
+	host, err := catalog.Open(t.Context(), strings.TrimPrefix(c.environ[0], "TENANTGATE_HOST_DATABASE_URL="))
+	if err != nil {
+		t.Fatal(err)
+	}
+	row, err := host.Tenants.Get(t.Context(), "acme")
+	if err := errors.Join(err, host.Close()); err != nil {
+		t.Fatal(err)
+	}
+	stored = row.DBURL.Reveal()
+	c.ok("tenant", "update", "acme", "--db-url", stored)
+	c.ok("tenant", "update", "acme", "--db-url", "ref:env:T_ACME")
+	c.ok("tenant", "update", "acme", "--db-url", stored, "--name", "Acme") // back again
+	for _, line := range [][]string{
+		{"tenant", "create", "--id", "globex", "--db-url", stored},
+		{"tenant", "create", "--db-url", stored},
+		{"tenant", "update", "bare", "--db-url", stored},
+		{"tenant", "update", "acme", "--db-url", stored[:len(stored)-2]},
+		{"tenant", "update", "acme", "--db-url", "enc:v1:made:up"},
+		{"tenant", "update", "acme", "--db-url", "ref:vault:x"},
+		{"tenant", "update", "acme", "--db-url", "ref:env:"},
+	} {
+		r := c.run(line...)
+		c.failed(r, 2, "--db-url", line...)
+		if strings.Contains(r.err, stored[10:30]) {
+			t.Errorf("the error repeats the value: %s", r.err)
+		}
+	}
+	if got := c.object("tenant", "show", "acme", "--reveal")["db_url"]; got != "postgresql://a:"+canary+"@db/acme" {
+		t.Errorf("acme has %v", got)
 	}
 }
