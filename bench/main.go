@@ -1,6 +1,7 @@
 // Command bench measures what tenantgate costs beside a bare reverse proxy, in one run on one machine:
 //
 //	go run ./bench
+//	go run ./bench -import 100000 -import-url postgresql://…
 //
 // For each variant a proxy process of its own runs with GOMAXPROCS=1. This process is the load generator and the app:
 // both write and read raw bytes, so that the proxy is what is measured. The variants take turns, round after round, so
@@ -65,8 +66,13 @@ func run(ctx context.Context, args []string) error {
 	flags.DurationVar(&s.warmup, "warmup", time.Second, "time before measuring")
 	flags.IntVar(&s.connections, "connections", 32, "connections of the load generator")
 	profiles := flags.String("profiles", "", "directory for CPU and allocation profiles of each variant's proxy")
+	imports := flags.Int("import", 0, "measure instead the import of so many tenants, users and memberships; see -import-url")
+	importURL := flags.String("import-url", "", "an empty host database to import into; empty: a new SQLite file")
 	if err := flags.Parse(args); err != nil {
 		return err
+	}
+	if *imports > 0 {
+		return measureImport(ctx, *importURL, *imports)
 	}
 	if *role != "" {
 		return serveVariant(ctx, *role, *app, *profile)

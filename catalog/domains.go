@@ -36,13 +36,16 @@ func domainModel() model[DomainName, Domain] {
 		fields: func(d *Domain) []any {
 			return []any{&d.Host, &d.TenantID, &d.Kind, &d.Verified, &d.Challenge, &d.CreatedAt}
 		},
-		fill:  fillDomain,
-		rule:  domainRule,
-		check: checkDomain,
+		derive: deriveDomain,
+		rule:   domainRule,
+		check:  checkDomain,
+		batch: batch{names: true, checks: []batchCheck{
+			{"import_unknown_tenant", "tenant_id", "there is no tenant %q"}, {"import_domain_is_id", "host", "a tenant's id is %q: choose another name"},
+		}},
 	}
 }
 
-func fillDomain(d *Domain) {
+func deriveDomain(d *Domain) {
 	if d.Kind == "" {
 		d.Kind = kindOf(d.Host)
 	}

@@ -55,10 +55,14 @@ type model[ID ~string, T any] struct {
 	fields  func(*T) []any
 	// fill sets fh-saas's Python-side defaults where a field is nil.
 	fill func(*T)
+	// derive sets what follows from other fields.
+	derive func(*T)
 	// rule keeps the rules of a row that need no look at others.
 	rule func(h *HostDatabase, row *T) error
 	// check keeps the other rules of a write; old is nil for an insert. It may lock.
 	check func(ctx context.Context, tx *Tx, old, row *T) error
+	// batch are the rules of check as an import asks them.
+	batch batch
 	// gone ends, in the same transaction, what must not outlive a row that is deleted.
 	gone func(ctx context.Context, tx *Tx, id ID) error
 	// hidden columns never show in an audit row's details.
@@ -74,9 +78,12 @@ func userModel() model[UserID, GlobalUser] {
 		fields:  userFields,
 		fill:    func(u *GlobalUser) { orDefault(&u.IsSysAdmin, false) },
 		check:   checkUser,
-		gone:    endCredentials,
-		hidden:  []string{"password_hash"},
-		quiet:   []string{"last_login"},
+		batch: batch{stripes: subjectStripes, checks: []batchCheck{
+			{"import_subject_twice", "oauth_id", "%q stands in the file twice"}, {"import_subject_taken", "oauth_id", "another user has %q"},
+		}},
+		gone:   endCredentials,
+		hidden: []string{"password_hash"},
+		quiet:  []string{"last_login"},
 	}
 }
 
@@ -94,6 +101,10 @@ func tenantModel() model[TenantID, TenantCatalog] {
 			orDefault(&t.PlanTier, "free")
 		},
 		check: checkTenant,
+		batch: batch{
+			names: true, before: "import_forget_deletions",
+			checks: []batchCheck{{"import_id_is_slug", "id", "a slug is %q: choose another id"}},
+		},
 		gone: func(ctx context.Context, tx *Tx, id TenantID) error {
 			if _, err := tx.APITokens.DeleteByTenant(ctx, id); err != nil {
 				return err
@@ -119,6 +130,12 @@ func membershipModel() model[MembershipID, Membership] {
 		},
 		rule:  membershipRule,
 		check: checkMembership,
+		batch: batch{stripes: membershipStripes, checks: []batchCheck{
+			{"import_unknown_user", "user_id", "there is no user %q"},
+			{"import_unknown_tenant", "tenant_id", "there is no tenant %q"},
+			{"import_membership_twice", "user_id", "the active membership of %s stands in the file twice"},
+			{"import_membership_stands", "user_id", "there is an active membership of %s already"},
+		}},
 	}
 }
 
@@ -138,6 +155,7 @@ func subscriptionModel() model[SubscriptionID, Subscription] {
 			orDefault(&s.CancelAtPeriodEnd, false)
 			orDefault(&s.PaymentType, "subscription")
 		},
+		batch: batch{checks: []batchCheck{{"import_unknown_tenant", "tenant_id", "there is no tenant %q"}}},
 	}
 }
 
@@ -217,7 +235,7 @@ func checkUser(ctx context.Context, tx *Tx, old, row *GlobalUser) error {
 	if row.OAuthID == nil || *row.OAuthID == "" || (old != nil && old.OAuthID != nil && *old.OAuthID == *row.OAuthID) {
 		return nil
 	}
-	if err := tx.lock(ctx, "oauth_id/"+*row.OAuthID); err != nil {
+	if err := tx.lock(ctx, subjectStripes+stripe(*row.OAuthID)); err != nil {
 		return err
 	}
 	n, err := tx.count(ctx, "look for the subject", "count_subject", *row.OAuthID, string(row.ID))
@@ -254,16 +272,25 @@ func membershipRule(_ *HostDatabase, row *Membership) error {
 	return nil
 }
 
-// membershipLocks is how many locks pairs of user and tenant share: an import locks each of them at most once.
-const membershipLocks = 256
+// What is locked is shared by stripes, so that an import can lock each at most once: many subjects, or pairs of user and
+// tenant, have one lock.
+const (
+	stripes           = 256
+	subjectStripes    = "oauth_id/"
+	membershipStripes = "membership/"
+)
+
+func stripe(key string) string {
+	sum := fnv.New32a()
+	_, _ = sum.Write([]byte(key)) // a hash never fails
+	return strconv.Itoa(int(sum.Sum32() % stripes))
+}
 
 func checkMembership(ctx context.Context, tx *Tx, _, row *Membership) error {
 	if row.IsActive == nil || !*row.IsActive {
 		return nil
 	}
-	sum := fnv.New32a()
-	_, _ = sum.Write([]byte(string(row.UserID) + "\x00" + string(row.TenantID))) // a hash never fails
-	if err := tx.lock(ctx, "membership/"+strconv.Itoa(int(sum.Sum32()%membershipLocks))); err != nil {
+	if err := tx.lock(ctx, membershipStripes+stripe(string(row.UserID)+"\x00"+string(row.TenantID))); err != nil {
 		return err
 	}
 	n, err := tx.count(ctx, "look for the membership", "count_active_memberships",

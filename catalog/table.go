@@ -84,31 +84,46 @@ func (t *Table[ID, T]) Insert(ctx context.Context, row *T) error {
 
 // prepare fills defaults in and refuses what cannot be stored.
 func (t *Table[ID, T]) prepare(row *T) error {
-	fields := t.fields(row)
-	if t.id(row) == "" {
-		if t.noun == "domain" {
-			return errors.New("a domain needs its host")
-		}
-		if err := into(fields[0]).(sql.Scanner).Scan(GenID()); err != nil {
-			return err
-		}
+	if err := t.name(row); err != nil {
+		return err
 	}
-	if i := slices.Index(t.columns, "created_at"); i >= 0 {
-		switch f := fields[i].(type) {
-		case **string:
-			if *f == nil || **f == "" {
-				*f = new(t.at.host().now())
-			}
-		case *string:
-			if *f == "" {
-				*f = t.at.host().now()
-			}
-		}
-	}
+	t.stamp(row)
 	if t.fill != nil {
 		t.fill(row)
 	}
+	if t.derive != nil {
+		t.derive(row)
+	}
 	return t.storable(row)
+}
+
+// name gives a row an id if it has none.
+func (t *Table[ID, T]) name(row *T) error {
+	if t.id(row) != "" {
+		return nil
+	}
+	if t.noun == "domain" {
+		return errors.New("a domain needs its host")
+	}
+	return into(t.fields(row)[0]).(sql.Scanner).Scan(GenID())
+}
+
+// stamp says that a row is created now, unless it says otherwise.
+func (t *Table[ID, T]) stamp(row *T) {
+	i := slices.Index(t.columns, "created_at")
+	if i < 0 {
+		return
+	}
+	switch f := t.fields(row)[i].(type) {
+	case **string:
+		if *f == nil || **f == "" {
+			*f = new(t.at.host().now())
+		}
+	case *string:
+		if *f == "" {
+			*f = t.at.host().now()
+		}
+	}
 }
 
 func (t *Table[ID, T]) storable(row *T) error {

@@ -34,6 +34,7 @@ type column[T any] struct {
 	fixed  bool // once, at create
 	silent bool // never: it is shown only
 	truth  bool // true or false
+	number bool // a whole number
 	secret bool // shown redacted, also read from a file
 }
 
@@ -116,7 +117,7 @@ func boolColumn[T any](name, usage string, at func(*T) **bool) column[T] {
 }
 
 func intColumn[T any](name, usage string, at func(*T) **int64) column[T] {
-	return column[T]{name: name, usage: usage, bind: func(row *T) cell {
+	return column[T]{name: name, usage: usage, number: true, bind: func(row *T) cell {
 		p := at(row)
 		return cell{
 			get: func() any { return orNull(*p) },

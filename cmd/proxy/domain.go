@@ -81,7 +81,7 @@ func verifiedColumn() column[catalog.Domain] {
 		return cell{
 			get: func() any { return r.Verified },
 			set: func(s string) error {
-				if s != "true" && s != "false" {
+				if s != "true" && s != "false" && s != "" {
 					return errors.New("want true or false")
 				}
 				r.Verified = s == "true"

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"database/sql"
 	"encoding/json"
 	"io"
 	"os"
@@ -187,4 +188,23 @@ func process(t testing.TB, dir string, environ []string, args ...string) (*exec.
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, &out, &errs
 	cmd.Env = append([]string{asProgram + "=1", "PATH=" + os.Getenv("PATH"), "HOME=" + dir, "TMPDIR=" + t.TempDir()}, environ...)
 	return cmd, &out, &errs
+}
+
+// count asks the database itself, beside the program.
+func (c *cli) count(text string) int {
+	c.t.Helper()
+	driver, url := "sqlite", strings.TrimPrefix(c.environ[0], "TENANTGATE_HOST_DATABASE_URL=")
+	if strings.HasPrefix(url, "postgresql") {
+		driver = "pgx"
+	}
+	db, err := sql.Open(driver, strings.TrimPrefix(url, "sqlite:"))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	defer func() { _ = db.Close() }()
+	var n int
+	if err := db.QueryRowContext(c.t.Context(), text).Scan(&n); err != nil {
+		c.t.Fatal(err)
+	}
+	return n
 }

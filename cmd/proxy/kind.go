@@ -20,8 +20,10 @@ type kind[ID ~string, T any] struct {
 	about   string // what a row means
 	naming  string // what an argument that names a row may be: ID, ID|SLUG …
 	columns []column[T]
-	table   func(*catalog.Tables) *catalog.Table[ID, T]
-	id      func(*T) *ID
+	// importOnly are columns that imports give and nothing shows.
+	importOnly []column[T]
+	table      func(*catalog.Tables) *catalog.Table[ID, T]
+	id         func(*T) *ID
 	// find turns the name of a row into its id; nil: a name is an id.
 	find func(context.Context, *catalog.Tables, string) (ID, error)
 	// findPair: a row is also named by --user and --tenant.
@@ -52,7 +54,7 @@ func (k *kind[ID, T]) command(p *program, extra ...*cobra.Command) *cobra.Comman
 		cmd.AddCommand(k.remove(p))
 	}
 	cmd.AddCommand(extra...)
-	cmd.AddCommand(notYet("import", "Read rows from a CSV or JSON lines file"))
+	cmd.AddCommand(k.imports(p))
 	return cmd
 }
 

@@ -17,7 +17,10 @@ func users() *kind[catalog.UserID, catalog.GlobalUser] {
 			textColumn("stripe_cust_id", "Stripe customer", func(r *row) **string { return &r.StripeCustID }, nil),
 			boolColumn("is_sys_admin", "may use the admin listener", func(r *row) **bool { return &r.IsSysAdmin }),
 			textColumn("created_at", createdUsage, func(r *row) **string { return &r.CreatedAt }, timestamp),
-			textColumn("last_login", "time of the last sign-in", func(r *row) **string { return &r.LastLogin }, nil).shownOnly(),
+			textColumn("last_login", "time of the last sign-in", func(r *row) **string { return &r.LastLogin }, timestamp).shownOnly(),
+		},
+		importOnly: []column[row]{
+			textColumn("password_hash", "fh-saas's, kept for it", func(r *row) **string { return &r.PasswordHash }, nil).shownOnly(),
 		},
 		table: func(t *catalog.Tables) *catalog.Table[catalog.UserID, row] { return &t.GlobalUsers },
 		id:    func(r *row) *catalog.UserID { return &r.ID },

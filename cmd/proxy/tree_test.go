@@ -49,7 +49,7 @@ func TestWhatIsNotSupportedYetFails(t *testing.T) {
 	c := newCLI(t, sqliteURL(t))
 	for _, line := range []string{
 		"job list", "job retry x", "tenant provision --id a", "tenant migrate --all",
-		"tenant doctor", "user import --file x", "tenant import --file x", "plan sync --dry-run",
+		"tenant doctor", "plan sync --dry-run",
 		"audit verify", "audit export", "audit archive --before x",
 	} {
 		c.fails(1, "not supported yet", strings.Fields(line)...)
