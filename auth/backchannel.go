@@ -242,11 +242,7 @@ func (a *Auth) obey(ctx context.Context, r *http.Request, o *logoutOrder) error 
 		}
 		return auditEnded(ctx, tx, o.provider.name, ended)
 	})
-	for _, s := range ended {
-		if key, ok := keyOfSession(s.ID); ok {
-			a.sessions.Invalidate(key)
-		}
-	}
+	a.forget(ended)
 	if err == nil {
 		a.cleanUp()
 	}

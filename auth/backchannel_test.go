@@ -390,3 +390,32 @@ func TestSignInAndLogoutOfOneSessionDoNotMissEachOther(t *testing.T) {
 		}
 	})
 }
+
+func TestBackchannelLogoutReachesAllHostsAndWhatIsOnItsWay(t *testing.T) { // LOGOUT-1
+	onBothEngines(t, func(t *testing.T, engine rigOption) {
+		g, alice, _ := people(t, engine)
+		p := g.surfer()
+		p.enter(acmeHost, "alice")
+		onItsWay := location(t, p.get(p.ask(domainHost, ""))) // a code that nobody has redeemed yet
+		for host := range p.hosts {
+			if _, err := p.at(host).identity(); err != nil && host != domainHost {
+				t.Fatalf("%s: %v", host, err)
+			}
+		}
+		if w := g.backchannel(g.logoutToken(nil)); w.Code != http.StatusOK {
+			t.Fatalf("%d %s", w.Code, w.Body)
+		}
+		for host, b := range p.hosts {
+			if _, err := b.identity(); err == nil {
+				t.Errorf("%s is still signed in", host)
+			}
+		}
+		if w := p.get(onItsWay); w.Code == http.StatusFound || g.sessionCount(alice) != 0 {
+			t.Errorf("a hand-off after the logout: %d, %d sessions", w.Code, g.sessionCount(alice))
+		}
+		rows := g.audits("sign_out")
+		if len(rows) != 1 || !strings.Contains(text(rows[0].Details), `"sessions":2`) {
+			t.Errorf("%+v", rows)
+		}
+	})
+}
