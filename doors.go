@@ -12,6 +12,9 @@ type doors struct{ gate *Gate }
 
 // Enter implements admin.Doors.
 func (d doors) Enter(ctx context.Context, c auth.Credentials) (auth.Administrator, error) {
+	if err := d.gate.Waiting(); err != nil {
+		return auth.Administrator{}, err
+	}
 	n := d.gate.acquire()
 	defer n.release()
 	return n.auth.EnterAdmin(ctx, c)
@@ -33,7 +36,5 @@ func (d doors) Logout(w http.ResponseWriter, r *http.Request) {
 }
 
 func (d doors) serve(page func(*auth.Auth, http.ResponseWriter, *http.Request), w http.ResponseWriter, r *http.Request) {
-	n := d.gate.acquire()
-	defer n.release()
-	page(n.auth, w, r)
+	d.gate.serving(func(n *generation, w http.ResponseWriter, r *http.Request) { page(n.auth, w, r) }).ServeHTTP(w, r)
 }

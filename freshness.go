@@ -67,6 +67,7 @@ const firstLook = time.Second
 func (f *freshness) stop() {
 	f.mu.Lock()
 	feed := f.feed
+	f.feed = nil
 	f.mu.Unlock()
 	if feed != nil {
 		feed.Close()

@@ -57,7 +57,7 @@ type Options struct {
 
 // Gate is an open tenantgate: the host database, what is remembered of it, and the configuration in force.
 type Gate struct {
-	host      *catalog.HostDatabase
+	host      *catalog.HostDatabase // not to be looked at before current is set
 	telemetry *telemetry.Telemetry
 	clock     func() time.Time
 	version   string
@@ -70,12 +70,16 @@ type Gate struct {
 	shut   bool           // closed: no configuration is put in force any more
 	old    []*generation  // replaced ones, of which requests may still be under way
 	opened *config.Config // what Open was called with
-	close  sync.Once
-	err    error
+	wanted *config.Config // what is put in force once the host database is there
+
+	waiting waiting
+	close   sync.Once
+	err     error
 }
 
 // Open connects to the host database, creates or upgrades its tables unless host_database.migrate is false, and puts
-// cfg in force. Identity providers need not be up. The caller closes the Gate.
+// cfg in force. Identity providers need not be up. Where the host database cannot be reached the Gate answers 503 and is
+// not ready until it can, which it finds out by itself (Waiting, Failed). The caller closes the Gate.
 func Open(ctx context.Context, cfg *config.Config) (*Gate, error) {
 	return OpenWith(ctx, cfg, Options{})
 }
@@ -98,7 +102,8 @@ func OpenWith(ctx context.Context, cfg *config.Config, opts Options) (*Gate, err
 	if err != nil {
 		return nil, err
 	}
-	g := &Gate{telemetry: tel, clock: opts.Clock, version: opts.Version, opened: cfg}
+	g := &Gate{telemetry: tel, clock: opts.Clock, version: opts.Version, opened: cfg, wanted: cfg}
+	g.waiting.failed = make(chan error, 1)
 	if err := g.open(ctx, cfg); err != nil {
 		return nil, errors.Join(err, g.Close())
 	}
@@ -128,30 +133,22 @@ func (g *Gate) open(ctx context.Context, cfg *config.Config) error {
 	}
 	g.hide(cfg)
 	g.telemetry.Redact(db.URL.Reveal())
-	host, err := catalog.New(ctx, db)
-	if err != nil {
-		return fmt.Errorf("opening the host database: %w", err)
-	}
-	g.host = host
 	g.freshness = newFreshness(cfg, g.clock)
-	if err := g.freshness.start(host, heartbeat(cfg), g.clock); err != nil {
-		return fmt.Errorf("watching the host database: %w", err)
-	}
-	if err := g.telemetry.WatchFreshness(g.freshness.metrics); err != nil {
-		return err
-	}
-	next, err := g.compile(ctx, cfg)
+	err := g.telemetry.WatchFreshness(g.freshness.metrics)
 	if err != nil {
 		return err
 	}
-	g.current.Store(next)
 	maxLook := max(heartbeat(cfg), maxStale(cfg))
 	if g.admin, err = admin.New(admin.Config{PublicURL: cfg.Admin.PublicURL, MaxLookAge: maxLook}, admin.Deps{
 		State: g.state, Metrics: g.telemetry.MetricsHandler(), Clock: g.clock, Doors: doors{g}, Version: g.version,
 	}); err != nil {
 		return err
 	}
-	return g.freshness.first(ctx)
+	if err = g.connect(ctx, db); errors.Is(err, catalog.ErrUnavailable) && ctx.Err() == nil {
+		g.await(db, err)
+		return nil
+	}
+	return err
 }
 
 // hide keeps the secrets of cfg out of logs, spans and metrics from now on; those of older configurations stay hidden.
@@ -311,6 +308,10 @@ func (g *Gate) Reload(ctx context.Context, cfg *config.Config) error {
 	if err := g.needsRestart(cfg); err != nil {
 		return err
 	}
+	if g.current.Load() == nil {
+		g.wanted = cfg // the host database is not there yet
+		return nil
+	}
 	next, err := g.compile(ctx, cfg)
 	if err != nil {
 		return err
@@ -348,21 +349,13 @@ func (g *Gate) needsRestart(cfg *config.Config) error {
 
 // Handler is the reverse proxy: it judges requests, forwards them to the upstreams and serves /_gate/.
 func (g *Gate) Handler() http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		n := g.acquire()
-		defer n.release()
-		n.gate.ServeHTTP(w, r)
-	})
+	return g.serving(func(n *generation, w http.ResponseWriter, r *http.Request) { n.gate.ServeHTTP(w, r) })
 }
 
 // Middleware judges requests, serves /_gate/, and passes what is let through to app with section 4's headers and the
 // grant in the context.
 func (g *Gate) Middleware(app http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		n := g.acquire()
-		defer n.release()
-		n.gate.Middleware(app).ServeHTTP(w, r)
-	})
+	return g.serving(func(n *generation, w http.ResponseWriter, r *http.Request) { n.gate.Middleware(app).ServeHTTP(w, r) })
 }
 
 // AdminHandler serves the admin listener: health, readiness, metrics, and behind its doors what operators may see.
@@ -374,13 +367,21 @@ func FromContext(ctx context.Context) (*Grant, bool) { return router.FromContext
 
 // Explain answers a question with the decision and every step, without forwarding anything.
 func (g *Gate) Explain(ctx context.Context, q router.Question) (router.Explanation, error) {
+	if err := g.Waiting(); err != nil {
+		return router.Explanation{}, err
+	}
 	n := g.acquire()
 	defer n.release()
 	return n.gate.Explain(ctx, q), nil
 }
 
-// Host is the host database.
-func (g *Gate) Host() *catalog.HostDatabase { return g.host }
+// Host is the host database; nil as long as it has not been reached.
+func (g *Gate) Host() *catalog.HostDatabase {
+	if g.current.Load() == nil {
+		return nil
+	}
+	return g.host
+}
 
 // Logger is the redacting logger.
 func (g *Gate) Logger() *slog.Logger { return g.telemetry.Logger }
@@ -391,6 +392,7 @@ func (g *Gate) Drain() { g.draining.Store(true) }
 // Close ends everything that the Gate started and waits for it. It may be called again.
 func (g *Gate) Close() error {
 	g.close.Do(func() {
+		g.waiting.stop()
 		g.reload.Lock()
 		defer g.reload.Unlock()
 		g.shut = true
@@ -418,7 +420,11 @@ const telemetryFlush = 2 * time.Second
 
 func (g *Gate) state() admin.State {
 	last := g.freshness.State().LastLook
-	s := admin.State{HostReached: !last.IsZero(), LastLook: last, KeysLoaded: true, Draining: g.draining.Load()}
+	s := admin.State{HostReached: !last.IsZero(), LastLook: last, Draining: g.draining.Load()}
+	if g.current.Load() == nil {
+		return s
+	}
+	s.KeysLoaded = true
 	n := g.acquire()
 	defer n.release()
 	for _, p := range n.auth.Providers() {

@@ -43,10 +43,7 @@ func (g *Gate) refuse(w http.ResponseWriter, x *exchange, d *Denial) {
 		ref.Detail += " It is " + g.public.Scheme + "://" + g.public.Host + "."
 	}
 	h := w.Header()
-	h.Set("Cache-Control", "no-store")
-	if ref.RetryAfter > 0 {
-		h.Set("Retry-After", strconv.Itoa(int(ref.RetryAfter.Seconds())))
-	}
+	ref.head(h)
 	if d.ClearSession {
 		g.auth.ClearSession(w, x.verdict.Host.Name)
 	}
@@ -67,6 +64,27 @@ func (g *Gate) refuse(w http.ResponseWriter, x *exchange, d *Denial) {
 		return
 	}
 	writeProblem(w, ref, d.Code, x.client.requestID)
+}
+
+// head sets what every refusal has.
+func (r Refusal) head(h http.Header) {
+	h.Set("Cache-Control", "no-store")
+	if r.RetryAfter > 0 {
+		h.Set("Retry-After", strconv.Itoa(int(r.RetryAfter.Seconds())))
+	}
+}
+
+// refuseOutside answers a request that no Gate serves: there is none yet.
+func refuseOutside(w http.ResponseWriter, r *http.Request, c Code) {
+	x := &exchange{client: hops{ids: new(identifiers)}.read(r)}
+	x.readFacts(r, "")
+	ref := c.Refusal()
+	ref.head(w.Header())
+	if x.facts.Browser.navigation() {
+		page.Render(w, ref.Status, page.Data{Heading: ref.Title, Text: []string{ref.Detail}, Code: string(c), RequestID: x.client.requestID})
+		return
+	}
+	writeProblem(w, ref, c, x.client.requestID)
 }
 
 // challenge is the WWW-Authenticate value (RFC 6750 3).

@@ -87,7 +87,7 @@ func Refuse(w http.ResponseWriter, r *http.Request, code string, err error) {
 		x.gate.refuse(w, x, denyFor(Code(code), err))
 		return
 	}
-	writeProblem(w, Code(code).Refusal(), Code(code), "")
+	refuseOutside(w, r, Code(code))
 }
 
 // readFacts takes from the request what the engine may know.

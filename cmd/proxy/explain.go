@@ -67,6 +67,9 @@ func (p *program) explain(ctx context.Context, user string, q router.Question) (
 		return answer, configFault(err)
 	}
 	defer func() { err = errors.Join(err, g.Close()) }()
+	if err := g.Waiting(); err != nil {
+		return answer, err
+	}
 	if user != "" {
 		if q.User, err = findUser(ctx, &g.Host().Tables, user); err != nil {
 			return answer, err

@@ -21,6 +21,8 @@ type gate interface {
 	Explain(context.Context, router.Question) (router.Explanation, error)
 	Host() *catalog.HostDatabase
 	Logger() *slog.Logger
+	Waiting() error
+	Failed() <-chan error
 	Drain()
 	Close() error
 }

@@ -35,8 +35,9 @@ func serveCommand(p *program) *cobra.Command {
 	return &cobra.Command{
 		Use: "serve", Short: "Run the proxy", Args: noArgs,
 		Long: "Creates or upgrades the host database's tables (unless host_database.migrate is false), binds all addresses\n" +
-			"and serves. The configuration is read again when the file changes and on SIGHUP; an invalid one is refused and\n" +
-			"the one before stays in force. On SIGTERM or SIGINT readiness fails, requests under way end, and so does serve.",
+			"and serves; requests get 503 until the host database can be reached. The configuration is read again when the\n" +
+			"file changes and on SIGHUP; an invalid one is refused and the one before stays in force. On SIGTERM or SIGINT\n" +
+			"readiness fails, requests under way end, and so does serve.",
 		Example: "tenantgate serve --config /etc/tenantgate/config.yaml",
 		RunE:    func(cmd *cobra.Command, _ []string) error { return p.serve(cmd.Context()) },
 	}
@@ -80,7 +81,7 @@ func (p *program) serve(ctx context.Context) (err error) {
 	return (&life{
 		public: site{newServer(g.Handler(), cfg, log, cert), public, cert != nil},
 		admin:  site{newAdminServer(g.AdminHandler(), log), ops, false},
-		drain:  g.Drain, grace: serveGrace, log: log,
+		failed: g.Failed(), drain: g.Drain, grace: serveGrace, log: log,
 	}).run(ctx)
 }
 
@@ -168,9 +169,11 @@ type life struct {
 	public site
 	// admin outlives public, so that readiness can be seen failing.
 	admin site
-	drain func()
-	grace time.Duration
-	log   *slog.Logger
+	// failed tells why no request will ever be judged.
+	failed <-chan error
+	drain  func()
+	grace  time.Duration
+	log    *slog.Logger
 }
 
 // run serves until ctx ends or a listener fails, then ends in order: readiness fails, the public server takes no more
@@ -188,7 +191,11 @@ func (l *life) run(ctx context.Context) error {
 			})
 		}
 	}
-	<-ctx.Done()
+	select {
+	case err := <-l.failed:
+		cancel(err)
+	case <-ctx.Done():
+	}
 	failed := context.Cause(ctx)
 	if errors.Is(failed, context.Canceled) {
 		failed = nil

@@ -343,13 +343,28 @@ func TestServeDoesNotStartHalfConfigured(t *testing.T) {
 			t.Fatalf("%s: the host database was made", name)
 		}
 	}
-	write(t, "config.yaml", strings.Replace(good, "sqlite:host.db", "postgresql://tg:"+canary+"@127.0.0.1:1/x", 1))
-	if r := c.run("serve"); r.code != 1 || strings.Contains(r.err, canary) {
-		t.Errorf("host database gone: %+v", r)
-	}
 	write(t, "config.yaml", strings.Replace(good, `url: "sqlite:host.db"`, `url: "sqlite:host.db", migrate: false`, 1))
 	if r := c.run("serve"); r.code != 1 || !strings.Contains(r.err, "tenantgate migrate") {
 		t.Errorf("schema lacks: %+v", r)
+	}
+}
+
+func TestServeWithoutItsHostDatabaseAnswers503(t *testing.T) {
+	t.Chdir(t.TempDir())
+	write(t, "config.yaml", strings.Replace(goodConfig("http://127.0.0.1:1", ""), "sqlite:host.db", "postgresql://tg:"+canary+"@127.0.0.1:1/x", 1))
+	r := startServe(t, 2)
+	public, ops := "http://"+r.address("listen", 0), "http://"+r.address("admin.listen", 0)
+	for url, want := range map[string]int{public + "/": 503, public + "/_gate/login": 503, ops + "/readyz": 503, ops + "/healthz": 200, ops + "/metrics": 200} {
+		if status, body := r.get(url); status != want {
+			t.Errorf("%s: %d %s", url, status, body)
+		}
+	}
+	if code := r.end(); code != 0 || strings.Contains(r.log.String(), canary) || !strings.Contains(r.log.String(), "cannot be reached") {
+		t.Errorf("exit %d: %s", code, r.log.String())
+	}
+	write(t, "config.yaml", goodConfig("http://127.0.0.1:1", ""))
+	if answer := (&cli{t: t, clock: time.Now, environ: []string{"HOME=/", "TENANTGATE_HOST_DATABASE_URL=postgresql://tg:pw@127.0.0.1:1/x"}}).run("explain"); answer.code != 1 || answer.err == "" {
+		t.Errorf("explain: %+v", answer)
 	}
 }
 

@@ -138,6 +138,9 @@ func raise(ctx context.Context, opts Options, p *ports, d *directory) (*tenantga
 		if err != nil {
 			return fmt.Errorf("start the demo's proxy: %w", err)
 		}
+		if err := gate.Waiting(); err != nil {
+			return fmt.Errorf("start the demo's proxy: %w", err)
+		}
 		return Seed(ctx, gate.Host(), d.path)
 	})
 	if err := group.Wait(); err != nil {
