@@ -153,7 +153,7 @@ func plainPath(u *url.URL) bool {
 			return false
 		}
 	}
-	lower := strings.ToLower(path) + "/"
+	lower := strings.ReplaceAll(strings.ToLower(path), ";", "/") + "/"
 	for _, own := range []string{"/_gate/login/", "/_gate/callback/", "/_gate/handoff/"} {
 		if strings.HasPrefix(lower, own) {
 			return false

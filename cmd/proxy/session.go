@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -17,13 +18,14 @@ func sessionCommand(p *program) *cobra.Command {
 }
 
 func sessionColumns() []string {
-	return []string{"id", "user_id", "tenant_id", "host", "provider", "subject", "sid", "created_at", "expires_at", "last_seen"}
+	return []string{"id", "user_id", "tenant_id", "host", "provider", "subject", "sid", "created_at", "expires_at", "last_seen", "sign_in", "only_tenant"}
 }
 
 // sessionRecord holds nothing that opens a session.
 func sessionRecord(s *catalog.Session) record {
 	fields := []string{
 		string(s.ID), string(s.UserID), string(s.TenantID), s.Host, s.Provider, s.Subject, s.SID, s.CreatedAt, s.ExpiresAt, s.LastSeen,
+		s.SignInOf(), string(s.OnlyTenant),
 	}
 	out := make(record, len(fields))
 	for i, name := range sessionColumns() {
@@ -107,7 +109,7 @@ func sessionShow(p *program) *cobra.Command {
 
 func sessionRevoke(p *program) *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "revoke [ID | --user ID|EMAIL]", Aliases: []string{"delete"}, Short: "End a session, or all of a user's", Args: atMostOneArg,
+		Use: "revoke [ID | --user ID|EMAIL]", Aliases: []string{"delete"}, Short: "End a session's sign-in on every host, or all of a user's", Args: atMostOneArg,
 		Example: "tenantgate session revoke --user ada@example.com",
 	}
 	output := outputFlag(cmd)
@@ -118,42 +120,54 @@ func sessionRevoke(p *program) *cobra.Command {
 			return usagef("%s: name one session by its id, or a user by --user", cmd.CommandPath())
 		}
 		return p.change(cmd.Context(), *output, func(ctx context.Context, tx *catalog.Tx) (record, error) {
-			revoked, target := 1, ""
-			var err error
 			if *user != "" {
-				revoked, target, err = revokeUser(ctx, tx, *user)
-			} else {
-				target, err = revokeOne(ctx, tx, catalog.SessionID(args[0]))
+				return revokeUser(ctx, tx, *user)
 			}
-			if err != nil {
-				return nil, err
-			}
-			return record{{"user_id", target}, {"revoked", revoked}}, nil
+			return revokeOne(ctx, tx, catalog.SessionID(args[0]))
 		})
 	}
 	return cmd
 }
 
-func revokeUser(ctx context.Context, tx *catalog.Tx, name string) (revoked int, user string, err error) {
+func revokeUser(ctx context.Context, tx *catalog.Tx, name string) (record, error) {
 	id, err := findUser(ctx, &tx.Tables, name)
 	if err != nil {
-		return 0, "", err
+		return nil, err
 	}
-	if revoked, err = tx.Sessions.DeleteByUser(ctx, id); err != nil {
-		return 0, "", fmt.Errorf("revoke sessions of %s: %w", id, err)
+	rows, err := tx.Sessions.ListByUser(ctx, id)
+	if err != nil {
+		return nil, fmt.Errorf("sessions of %s: %w", id, err)
 	}
-	return revoked, string(id), tx.Audit(ctx, "session.revoked", string(id), map[string]any{"sessions": revoked})
+	n, err := tx.Sessions.DeleteByUser(ctx, id)
+	if err != nil {
+		return nil, fmt.Errorf("revoke sessions of %s: %w", id, err)
+	}
+	return revoked(id, rows, n), tx.Audit(ctx, "session.revoked", string(id), map[string]any{"sessions": n})
 }
 
-func revokeOne(ctx context.Context, tx *catalog.Tx, id catalog.SessionID) (user string, err error) {
+// revokeOne ends the sign-in that a session belongs to: what is left of it on another host would make the session anew.
+func revokeOne(ctx context.Context, tx *catalog.Tx, id catalog.SessionID) (record, error) {
 	s, _, _, err := tx.SessionUser(ctx, id)
 	if err != nil {
-		return "", fmt.Errorf("session %s: %w", id, err)
+		return nil, fmt.Errorf("session %s: %w", id, err)
 	}
-	if err := tx.Sessions.Delete(ctx, id); err != nil {
-		return "", fmt.Errorf("session %s: %w", id, err)
+	rows, err := tx.DeleteSignIn(ctx, s)
+	if err != nil {
+		return nil, fmt.Errorf("session %s: %w", id, err)
 	}
-	return string(s.UserID), tx.Audit(ctx, "session.revoked", string(s.UserID), map[string]any{"session": string(id)})
+	return revoked(s.UserID, rows, len(rows)), tx.Audit(ctx, "session.revoked", string(s.UserID), map[string]any{
+		"session": string(id), "sessions": len(rows),
+	})
+}
+
+// revoked says how many sessions ended, and on which hosts.
+func revoked(user catalog.UserID, rows []catalog.Session, n int) record {
+	hosts := make([]string, 0, len(rows))
+	for i := range rows {
+		hosts = append(hosts, rows[i].Host)
+	}
+	slices.Sort(hosts)
+	return record{{"user_id", string(user)}, {"revoked", n}, {"hosts", strings.Join(slices.Compact(hosts), " ")}}
 }
 
 // auditList shows the log; nothing here writes it.

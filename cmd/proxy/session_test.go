@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -34,6 +35,25 @@ func signIn(t *testing.T, c *cli, user string, ids ...string) {
 	}
 }
 
+// signInOn puts the sessions of one sign-in on several hosts into the host database.
+func signInOn(t *testing.T, c *cli, user, signIn string, hosts ...string) {
+	t.Helper()
+	host, err := catalog.Open(t.Context(), strings.TrimPrefix(c.environ[0], "TENANTGATE_HOST_DATABASE_URL="))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, name := range hosts {
+		now := time.Now()
+		err = errors.Join(err, host.Sessions.Insert(t.Context(), &catalog.Session{
+			ID: catalog.SessionID(fmt.Sprintf("%032d", 100+i)), UserID: catalog.UserID(user), Host: name, MAC: canary, SignIn: signIn,
+			CreatedAt: catalog.Timestamp(now), ExpiresAt: catalog.Timestamp(now.Add(time.Hour)),
+		}))
+	}
+	if err := errors.Join(err, host.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestSessionsAreListedShownAndRevoked(t *testing.T) {
 	engines(t, func(t *testing.T, c *cli) {
 		c.ok("user", "create", "--id", "u1", "--email", "ada@example.com")
@@ -58,7 +78,7 @@ func TestSessionsAreListedShownAndRevoked(t *testing.T) {
 		if strings.Contains(shown, canary) || !strings.Contains(shown, "app.example.com") {
 			t.Errorf("shown: %s", shown)
 		}
-		if got := c.object("session", "revoke", ids[0]); got["user_id"] != "u1" || got["revoked"] != float64(1) {
+		if got := c.object("session", "revoke", ids[0]); got["user_id"] != "u1" || got["revoked"] != float64(1) || got["hosts"] != "app.example.com" {
 			t.Errorf("%v", got)
 		}
 		c.fails(1, "not found", "session", "revoke", ids[0])
@@ -74,7 +94,15 @@ func TestSessionsAreListedShownAndRevoked(t *testing.T) {
 		if rows := items(t, decode(t, c.ok("session", "list", "--user", "u2", "--output", "json"))); len(rows) != 0 {
 			t.Errorf("blocked, with sessions: %v", rows)
 		}
-		if n := len(c.audit("session.revoked")); n != 2 {
+		signInOn(t, c, "u2", "shared", "app.example.com", "acme.app.example.com")
+		list := items(t, decode(t, c.ok("session", "list", "--user", "u2", "--output", "json")))
+		if len(list) != 2 || list[0]["sign_in"] != "shared" || list[1]["sign_in"] != "shared" {
+			t.Fatalf("%v", list)
+		}
+		if got := c.object("session", "revoke", list[0]["id"].(string)); got["revoked"] != float64(2) || got["hosts"] != "acme.app.example.com app.example.com" {
+			t.Errorf("one session of a sign-in on two hosts: %v", got)
+		}
+		if n := len(c.audit("session.revoked")); n != 3 {
 			t.Errorf("%d audit rows", n)
 		}
 		c.fails(1, "--user", "session", "list")

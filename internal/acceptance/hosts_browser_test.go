@@ -2,7 +2,11 @@ package acceptance
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"net/url"
+	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -141,5 +145,68 @@ func TestTenTabsAtOnceInABrowser(t *testing.T) { // CK-2
 	rows, err := h.world.Gate.Host().Sessions.ListByUser(t.Context(), "id-ada")
 	if err != nil || len(rows) != 0 {
 		t.Errorf("%d sessions are left, %v", len(rows), err)
+	}
+}
+
+// hostileTargets are the addresses that package auth's tests refuse, as they would be sent to this gate.
+func (h *hosts) hostileTargets(t *testing.T) []string {
+	t.Helper()
+	text, err := os.ReadFile("../../auth/testdata/return_to_hostile.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var list []string
+	for line := range strings.Lines(string(text)) {
+		if raw, err := strconv.Unquote(strings.TrimSpace(line)); err == nil {
+			list = append(list, strings.ReplaceAll(raw, "app.example.com", fmt.Sprintf("%s:%d", h.public, h.port)))
+		}
+	}
+	if len(list) < 200 {
+		t.Fatalf("%d forms", len(list))
+	}
+	return list
+}
+
+func TestNoReturnToLeavesOurHostsInABrowser(t *testing.T) { // REDIR-1
+	h := newHosts(t, true)
+	ctx := h.browser(t)
+	hostile := h.hostileTargets(t)
+	acme := h.url(h.tenant("acme"), "")
+	friendly := map[string]string{ // as it is asked for: where the browser ends
+		"/app?a=%2F%2Fevil.com#x": acme + "/app?a=%2F%2Fevil.com#x", acme + "/app": acme + "/app",
+		h.url(h.tenant("globex"), "/app?u=https://evil.com"): h.url(h.tenant("globex"), "/app?u=https://evil.com"),
+		h.url(h.domain, "/app"):                              h.url(h.domain, "/app"), h.url(h.public, "/_gate/whoami"): h.url(h.public, "/_gate/whoami"),
+	}
+	browsertest.Open(t, ctx, acme+"/app")
+	browsertest.Click(t, ctx, `button[value="ada"]`)
+	for raw, want := range friendly {
+		browsertest.Open(t, ctx, acme+"/_gate/login?return_to="+url.QueryEscape(raw))
+		if at := browsertest.Location(t, ctx); at != want {
+			t.Errorf("%q ends at %s", raw, at)
+		}
+	}
+	// The rest by fetch from a page of the app, which follows redirects as a navigation does: to a login, which refuses
+	// them, and to a hand-off that is over, which leads a person who is signed in on.
+	browsertest.Open(t, ctx, acme+"/app")
+	targets, err := json.Marshal(hostile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	browsertest.WaitFor(t, ctx, `(window.begun ||= (async () => {
+		const bad = []
+		for (const target of `+string(targets)+`) {
+			const q = 'return_to=' + encodeURIComponent(target)
+			const login = await fetch('/_gate/login?' + q, {redirect: 'manual'})
+			if (login.status !== 400) bad.push(['login', target, login.type, login.status])
+			try {
+				const over = await fetch('/_gate/handoff?code=x&' + q)
+				if (over.url !== location.origin + '/' || !over.redirected) bad.push(['hand-off', target, over.url])
+			} catch (e) { bad.push(['hand-off', target, String(e)]) }
+		}
+		document.body.innerText = 'bad: ' + JSON.stringify(bad)
+	})(), true)`)
+	browsertest.WaitText(t, ctx, "bad: ")
+	if text := browsertest.Text(t, ctx); text != "bad: []" {
+		t.Error(text)
 	}
 }
