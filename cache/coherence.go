@@ -171,6 +171,12 @@ func (c *Coherence) Current() bool {
 	return v.holds(c.now())
 }
 
+// Usable reports whether memory may answer now: it is current, or not longer ago than MaxStale it was.
+func (c *Coherence) Usable() bool {
+	v := c.View()
+	return v.look != nil && v.look.within(c.heartbeat+c.maxStale, c.now())
+}
+
 // CoherenceState is what operators see of a Coherence.
 type CoherenceState struct {
 	// Current: answers come from memory.

@@ -50,6 +50,7 @@ func (g *Gate) enter(r *http.Request, x *exchange) (in *http.Request, leave func
 	x.answer.cut = &x.open.cut
 	x.answer.took = func(conn net.Conn, rw *bufio.ReadWriter) net.Conn {
 		c := hijacked(conn, rw, g.used(id))
+		x.open.streaming.Store(true)
 		x.open.ends(func() { c.end(x.open.cut.Load().Code, cancel) })
 		return c
 	}
@@ -79,6 +80,7 @@ func (b *usedBody) Read(p []byte) (int, error) {
 func (o *open) answers(h http.Header) {
 	kind := kindOf(h)
 	o.kind = kind
+	o.streaming.Store(kind != transferKind)
 	control := http.NewResponseController(o.x.answer.ResponseWriter)
 	abort := func() { _ = control.SetWriteDeadline(time.Unix(1, 0)) }
 	o.ends(func() {

@@ -119,6 +119,9 @@ func New(cfg Config, deps Deps) (*Gate, error) {
 	g.newAssertions(cfg.Forward.Assertion, cfg.Cache.Entries)
 	g.streams = newStreams(g.clock)
 	g.streams.judge, g.streams.until, g.streams.counted = g.rejudge, g.ends, g.wasCut
+	if deps.Coherence != nil {
+		g.streams.usable, g.streams.probe = deps.Coherence.Usable, g.readable
+	}
 	g.streams.start()
 	if err := g.compileRoutes(cfg); err != nil {
 		g.Close()

@@ -20,6 +20,11 @@ const (
 	// streamRetry is the time between tries where a check of something open could not be made, streamTries their number.
 	streamRetry = 250 * time.Millisecond
 	streamTries = 4
+	// briefly is how long a request that is neither WebSocket, event stream nor gRPC may still take when it is not let
+	// through any more: it was, and most are over by then.
+	briefly = 250 * time.Millisecond
+	// drain is the same for a tenant that is paused: nobody's right has ended.
+	drain = 10 * time.Second
 
 	streamShards = 16
 )
@@ -49,8 +54,11 @@ type open struct {
 	cancel context.CancelFunc
 	end    func() // ends what is being sent to the client; nil: cancel does
 
-	kind streamKind // of the answer; its own goroutines' alone
-	body watchedBody
+	// streaming: a WebSocket, an event stream or gRPC; it is cut at once.
+	streaming atomic.Bool
+	refused   int64      // guarded by the shard: since when it would be, in Unix nanoseconds; 0: it would not
+	kind      streamKind // of the answer; its own goroutines' alone
+	body      watchedBody
 }
 
 // keys are read from the verdict, which nobody changes once it is made.
@@ -113,11 +121,14 @@ type streams struct {
 	judge func(context.Context, *open) *Denial
 	// until is when the clock may end it.
 	until func(*open) (time.Time, bool)
-	// lost reports that nothing can be vouched for any more: the host database cannot be read and what is remembered
-	// has become too old. nil: never.
-	lost func(context.Context) bool
+	// usable reports whether memory can still vouch for what is open. Nil: it always can.
+	usable func() bool
+	// probe looks whether the host database can be read.
+	probe func(context.Context) error
 	// counted is told of each cut.
 	counted func(*open, *Denial)
+
+	probing atomic.Bool
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -248,12 +259,36 @@ func (s *streams) tick() {
 		}
 	})
 	s.enqueue(found...)
-	if busy && s.lost != nil && s.lost(s.ctx) {
-		d := deny(HostDatabaseUnavailable)
-		s.each(func(o *open) { found = append(found, o) })
-		for _, o := range found {
-			s.end(o, d)
+	if busy && s.usable != nil && !s.usable() && s.probing.CompareAndSwap(false, true) {
+		s.group.Go(s.vouch)
+	}
+}
+
+// vouch is for what is open while nobody knows what has changed: if the host database can be read, all of it is judged
+// anew, and once more each second as long as that lasts; if not, all of it is cut.
+func (s *streams) vouch() {
+	defer s.probing.Store(false)
+	err := s.probe(s.ctx)
+	if s.ctx.Err() != nil {
+		return
+	}
+	var all []*open
+	s.each(func(o *open) { all = append(all, o) })
+	if err != nil && !s.usable() {
+		d := denyFor(HostDatabaseUnavailable, err)
+		for _, o := range all {
+			if !s.spared(o, d) {
+				s.end(o, d)
+			}
 		}
+		return
+	}
+	s.enqueue(all...)
+	timer := time.NewTimer(time.Second)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-s.ctx.Done():
 	}
 }
 
@@ -305,7 +340,9 @@ func (s *streams) rejudge(o *open) {
 			break
 		}
 		if d.Code != HostDatabaseUnavailable && d.Code != ProviderUnavailable || try == streamTries {
-			s.end(o, d)
+			if !s.spared(o, d) {
+				s.end(o, d)
+			}
 			return
 		}
 		timer := time.NewTimer(streamRetry)
@@ -318,8 +355,30 @@ func (s *streams) rejudge(o *open) {
 	}
 	now := s.clock()
 	o.shard.mu.Lock()
-	o.due = s.next(o, now)
+	o.due, o.refused = s.next(o, now), 0
 	o.shard.mu.Unlock()
+}
+
+// spared lets a request that is no stream go on for a moment, and has it judged again then.
+func (s *streams) spared(o *open, d *Denial) bool {
+	if o.streaming.Load() {
+		return false
+	}
+	now := s.clock()
+	o.shard.mu.Lock()
+	defer o.shard.mu.Unlock()
+	if o.refused == 0 {
+		o.refused = now.UnixNano()
+	}
+	until := o.x.start.Add(briefly)
+	if d.Code == TenantPaused {
+		until = time.Unix(0, o.refused).Add(drain)
+	}
+	if !now.Before(until) {
+		return false
+	}
+	o.due = until.UnixNano()
+	return true
 }
 
 func (s *streams) end(o *open, d *Denial) {
@@ -329,8 +388,9 @@ func (s *streams) end(o *open, d *Denial) {
 }
 
 // Reconsider judges every request under way anew whose keys changed reports. It returns at once; what is not let
-// through any more is closed: a WebSocket with 1008, an event stream by its end, gRPC with status 7, anything else
-// aborted, so that it never looks complete. Facts that changed must have been forgotten before.
+// through any more is closed: a WebSocket with 1008, an event stream by its end, gRPC with status 7, anything else that
+// has taken longer than a moment aborted, so that it never looks complete. Facts that changed must have been forgotten
+// before.
 func (g *Gate) Reconsider(changed func(StreamKeys) bool) { g.streams.reconsider(changed) }
 
 // rejudge asks the engine again, with what the request presented, and compares the grants: who it is, which tenant,
@@ -370,6 +430,14 @@ func (g *Gate) ends(o *open) (time.Time, bool) {
 		until, ok = gr.until, true
 	}
 	return until, ok
+}
+
+// readable asks the host database something whose answer does not matter, within a decision's deadline.
+func (g *Gate) readable(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	_, _, err := g.engine.directory.host.ResolveTenant(ctx, string(noTenant), catalog.NamePlain)
+	return err
 }
 
 // wasCut counts a cut and says so in the log.
