@@ -3,8 +3,10 @@ package tenantgate
 import (
 	"context"
 	"net/http"
+	"net/netip"
 
 	"github.com/tenantgate/tenantgate/auth"
+	"github.com/tenantgate/tenantgate/router"
 )
 
 // doors are the admin listener's, of the configuration in force.
@@ -37,4 +39,28 @@ func (d doors) Logout(w http.ResponseWriter, r *http.Request) {
 
 func (d doors) serve(page func(*auth.Auth, http.ResponseWriter, *http.Request), w http.ResponseWriter, r *http.Request) {
 	d.gate.serving(func(n *generation, w http.ResponseWriter, r *http.Request) { page(n.auth, w, r) }).ServeHTTP(w, r)
+}
+
+// refuse answers a request of either listener with a row of the denial table.
+func (g *Gate) refuse(w http.ResponseWriter, r *http.Request, code string, err error) {
+	if router.Serves(r) {
+		router.Refuse(w, r, code, err)
+		return
+	}
+	if err != nil {
+		g.telemetry.Logger.WarnContext(r.Context(), "request to the admin listener denied", "code", code, "error", err)
+	}
+	g.admin.TurnAway(w, r, router.Code(code))
+}
+
+// clientIP is the address that counts: as far as trusted hops can be believed, and on the admin listener the peer's.
+func clientIP(r *http.Request) netip.Addr {
+	if router.Serves(r) {
+		return router.ClientIP(r)
+	}
+	peer, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return netip.Addr{} // a unix socket
+	}
+	return peer.Addr().Unmap()
 }

@@ -244,7 +244,7 @@ func (g *Gate) compile(ctx context.Context, cfg *config.Config) (*generation, er
 // authDeps are what auth stands on under cfg.
 func (g *Gate) authDeps(cfg *config.Config, public *url.URL, secrets seal.Keyset) (deps auth.Deps, err error) {
 	deps = auth.Deps{
-		Host: g.host, PublicURL: public, Secrets: secrets, Refuse: router.Refuse, ClientIP: router.ClientIP,
+		Host: g.host, PublicURL: public, Secrets: secrets, Refuse: g.refuse, ClientIP: clientIP,
 		RequestHost: router.RequestHost, BaseDomain: cfg.Tenants.BaseDomain, TenantClaim: cfg.Tenants.Claim,
 		CacheEntries: cfg.Cache.Entries, CacheTTL: lifeOf(cfg.Cache.TTL, router.DefaultTTL),
 		CacheNegativeTTL: lifeOf(cfg.Cache.NegativeTTL, router.DefaultNegativeTTL), Coherence: g.freshness.Coherence,

@@ -58,11 +58,11 @@ func (a *Admin) serveDoors(w http.ResponseWriter, r *http.Request) {
 		Cookies: r.Header["Cookie"], Authorization: r.Header["Authorization"], Host: r.Host,
 	})
 	if err != nil {
-		a.turnAway(w, r, codeOf(err))
+		a.TurnAway(w, r, codeOf(err))
 		return
 	}
 	if who.Kind == auth.KindSession && !safe(r.Method) && !sameOrigin(r) {
-		a.turnAway(w, r, router.CrossOrigin)
+		a.TurnAway(w, r, router.CrossOrigin)
 		return
 	}
 	a.inside(w, r, who)
@@ -75,10 +75,10 @@ func (a *Admin) inside(w http.ResponseWriter, r *http.Request, who auth.Administ
 	}[r.URL.Path]
 	switch {
 	case serve == nil || r.URL.RawPath != "":
-		a.turnAway(w, r, router.NotFound)
+		a.TurnAway(w, r, router.NotFound)
 	case r.Method != http.MethodGet && r.Method != http.MethodHead:
 		w.Header().Set("Allow", "GET, HEAD")
-		a.turnAway(w, r, router.MethodNotAllowed)
+		a.TurnAway(w, r, router.MethodNotAllowed)
 	default:
 		serve(w, r, who)
 	}
@@ -117,9 +117,9 @@ func codeOf(err error) router.Code {
 	return router.HostDatabaseUnavailable
 }
 
-// turnAway answers with a row of the denial table: a redirect where a browser can sign in, else a page for people and
+// TurnAway answers with a row of the denial table: a redirect where a browser can sign in, else a page for people and
 // problem+json for programs.
-func (a *Admin) turnAway(w http.ResponseWriter, r *http.Request, code router.Code) {
+func (a *Admin) TurnAway(w http.ResponseWriter, r *http.Request, code router.Code) {
 	ref := code.Refusal()
 	h := w.Header()
 	h.Set("Cache-Control", "no-store")

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/url"
 	"strings"
+	"time"
 
 	"github.com/tenantgate/tenantgate/catalog"
 )
@@ -19,29 +21,98 @@ type Administrator struct {
 	Email string // of a session's user
 }
 
-// EnterAdmin says who presents these credentials to the admin listener. A bearer token counts alone; only an admin token
-// is good there. Errors: those of Authenticate, and ErrNotAdmin.
+// adminSessionLife is how long after the sign-in a session opens the admin listener, however much it is used.
+const adminSessionLife = 12 * time.Hour
+
+// staleForAdmin reports whether the person signed in too long ago for the admin listener.
+func (a *Auth) staleForAdmin(f *sessionFacts) bool {
+	return !a.clock().Before(f.created.Add(adminSessionLife))
+}
+
+// EnterAdmin says who presents these credentials to the admin listener. A bearer token counts alone, and only an admin
+// token is good; without one it is the session of that listener's own cookie, of a user with is_sys_admin. Errors: those
+// of Authenticate, and ErrNotAdmin.
 func (a *Auth) EnterAdmin(ctx context.Context, c Credentials) (Administrator, error) {
 	id, err := a.AdminToken(ctx, c.Authorization)
-	if err != nil {
+	if err == nil {
+		return Administrator{Identity: id}, nil
+	}
+	d := a.adminDoor()
+	if !errors.Is(err, ErrUnauthenticated) || d == nil {
 		return Administrator{}, err
 	}
-	return Administrator{Identity: id}, nil
+	f, err := a.sessionAt(ctx, d, c.Cookies)
+	switch {
+	case err != nil:
+		return Administrator{}, err
+	case a.staleForAdmin(f):
+		return Administrator{}, ErrSessionExpired
+	case !f.sysAdmin:
+		return Administrator{}, ErrNotAdmin
+	}
+	who := Administrator{Identity: f.identity(), Email: f.email}
+	if end := f.created.Add(adminSessionLife); end.Before(who.Expires) {
+		who.Expires = end
+	}
+	return who, nil
 }
 
-// AdminLogin serves /_gate/login of the admin listener.
+// AdminLogin serves GET /_gate/login of the admin listener: public_url signs in, and hands on to admin.public_url who is
+// a system administrator. The listener's other names lead there first: a cookie is good on one host alone.
 func (a *Auth) AdminLogin(w http.ResponseWriter, r *http.Request) {
-	a.refuse(w, r, codeNotSupportedYet, nil)
+	d := a.atAdminDoor(w, r, http.MethodGet, http.MethodHead)
+	if d == nil {
+		return
+	}
+	if !sameHost(r.Host, a.origins.admin) {
+		target := d.origin + loginPath
+		if r.URL.RawQuery != "" {
+			target += "?" + r.URL.RawQuery
+		}
+		redirect(w, target)
+		return
+	}
+	a.loginAt(w, r, d)
 }
 
-// AdminHandoff serves /_gate/handoff of the admin listener.
+// sameHost compares a Host with a URL's, the scheme's own port, case and one trailing dot aside.
+func sameHost(host string, u *url.URL) bool {
+	asked := &url.URL{Scheme: u.Scheme, Host: host}
+	return normalHost(host) == normalHost(u.Host) && effectivePort(asked) == effectivePort(u)
+}
+
+// AdminHandoff serves GET /_gate/handoff of the admin listener.
 func (a *Auth) AdminHandoff(w http.ResponseWriter, r *http.Request) {
-	a.refuse(w, r, codeNotSupportedYet, nil)
+	if d := a.atAdminDoor(w, r, http.MethodGet); d != nil {
+		a.handoffAt(w, r, d)
+	}
 }
 
-// AdminLogout serves /_gate/logout of the admin listener.
+// AdminLogout serves GET and POST /_gate/logout of the admin listener. It ends the sign-in on every host.
 func (a *Auth) AdminLogout(w http.ResponseWriter, r *http.Request) {
-	a.refuse(w, r, codeNotSupportedYet, nil)
+	if d := a.adminDoor(); d != nil {
+		a.logoutAt(w, r, d, func() {
+			setCookie(w, hostPrefix+adminCookie, "", true, 0)
+			setCookie(w, adminCookie, "", false, 0)
+		})
+		return
+	}
+	a.refuse(w, r, codeNotFound, nil)
+}
+
+// atAdminDoor is atDoor for the admin listener. nil: answered.
+func (a *Auth) atAdminDoor(w http.ResponseWriter, r *http.Request, methods ...string) *door {
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("Referrer-Policy", "no-referrer")
+	d := a.adminDoor()
+	if d == nil {
+		a.refuse(w, r, codeNotFound, nil)
+		return nil
+	}
+	if !a.allows(w, r, methods...) {
+		return nil
+	}
+	return d
 }
 
 // AdminToken judges the Authorization headers of a request to the admin listener: an admin token alone is good there.

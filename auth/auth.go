@@ -130,7 +130,6 @@ const (
 	codeMethodNotAllowed    = "method_not_allowed"
 	codeNoAccess            = "no_access"
 	codeNotFound            = "not_found"
-	codeNotSupportedYet     = "not_supported_yet"
 	codeProviderUnavailable = "provider_unavailable"
 	codeRateLimited         = "rate_limited"
 	codeUnknownUser         = "unknown_user"

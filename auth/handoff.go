@@ -145,6 +145,9 @@ func (a *Auth) askedDoor(ctx context.Context, k *ask) (*door, error) {
 // handOn uses the session that the browser has on public_url, if it has one. false: nothing was answered, sign in first.
 func (a *Auth) handOn(w http.ResponseWriter, r *http.Request, to journey) bool {
 	f, err := a.sessionAt(r.Context(), a.publicDoor(), r.Header["Cookie"])
+	if err == nil && to.ask.kind == adminDoor && a.staleForAdmin(f) {
+		return false // the admin listener would refuse what comes of it, again and again
+	}
 	switch {
 	case err == nil:
 		a.goOn(w, r, &f.row, to)

@@ -28,6 +28,7 @@ type sessionFacts struct {
 	lastSeen time.Time // as stored
 	known    bool      // the user exists
 	blocked  bool
+	sysAdmin bool
 	email    string // for our own pages
 	began    time.Time
 	use      *lastUse
@@ -120,6 +121,7 @@ func (a *Auth) readSession(ctx context.Context, key sessionKey) (*sessionFacts, 
 		return nil, false, err
 	}
 	f.row, f.blocked, f.known = *row, blocked, user != nil
+	f.sysAdmin = user != nil && user.IsSysAdmin != nil && *user.IsSysAdmin
 	if user != nil && user.Email != nil {
 		f.email = *user.Email
 	}

@@ -64,6 +64,9 @@ func exchangeOf(ctx context.Context) *exchange {
 	return x
 }
 
+// Serves reports whether a Gate is serving the request.
+func Serves(r *http.Request) bool { return exchangeOf(r.Context()) != nil }
+
 // ClientIP is the address of the client as far as trusted hops can be believed; the zero Addr on a unix socket, and
 // outside of a request that a Gate serves.
 func ClientIP(r *http.Request) netip.Addr {

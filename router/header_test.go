@@ -102,7 +102,7 @@ func TestValuesAreVisibleTokens(t *testing.T) {
 
 func TestOwnCookiesOfAnAppAreDropped(t *testing.T) {
 	g := &Gate{}
-	h := http.Header{"Set-Cookie": {"a=1; Path=/", "__Host-tg_session=evil", "TG_SESSION=x", "__host-tg_flow_1=x", "tg_sessions=ok", "tg_admin=x"}}
+	h := http.Header{"Set-Cookie": {"a=1; Path=/", "__Host-tg_session=evil", "TG_SESSION=x", "__host-tg_flow_1=x", "tg_sessions=ok", "tg_admin=x", "__Host-tg_admin_flow_1=x"}}
 	g.dropOwnCookies(h)
 	if got := strings.Join(h["Set-Cookie"], "|"); got != "a=1; Path=/|tg_sessions=ok" {
 		t.Errorf("Set-Cookie = %s", got)

@@ -113,7 +113,7 @@ func (g *Gate) dropOwnCookies(h http.Header) {
 
 func ownCookie(name string) bool {
 	name = strings.TrimPrefix(strings.ToLower(name), "__host-")
-	return name == "tg_session" || name == "tg_admin" || strings.HasPrefix(name, "tg_flow_")
+	return name == "tg_session" || name == "tg_admin" || strings.HasPrefix(name, "tg_flow_") || strings.HasPrefix(name, "tg_admin_flow_")
 }
 
 // stripTrailers removes our names from trailers that an app in this process has set, in either of net/http's ways.

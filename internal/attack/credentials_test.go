@@ -62,10 +62,16 @@ func newHouse(t *testing.T) *house {
 	h.w = gatetest.New(t, gatetest.Options{
 		HostURL: dsn, App: http.HandlerFunc(echo), Listener: front, Provider: provider, Configure: func(c *config.Config) {
 			byName(c)
+			c.Tenants.BaseDomain = "base.localhost"
 			c.Admin.PublicURL = h.adminURL
 			c.Routes = []router.RouteConfig{{Path: "/account/", Access: "user", Upstream: "app"}, {Path: "/", Upstream: "app"}}
 		},
 	})
+	if err := h.w.Gate.Host().Domains.Insert(t.Context(), &catalog.Domain{
+		Host: customDomain, TenantID: catalog.TenantID(alpha.id()), Kind: "host", Verified: true,
+	}); err != nil {
+		t.Fatal(err)
+	}
 	h.admin.Config.Handler = h.w.Gate.AdminHandler()
 	h.admin.Start()
 	t.Cleanup(h.admin.Close)
@@ -79,6 +85,46 @@ func newHouse(t *testing.T) *house {
 	}
 	h.kid = header.KeyID
 	return h
+}
+
+// customDomain is alpha's.
+const customDomain = "portal.alpha.localhost"
+
+// at is the origin of another host of the public listener.
+func (h *house) at(host string) string {
+	_, port, _ := strings.Cut(h.w.Addr, ":")
+	return "http://" + host + ":" + port
+}
+
+// signInAt signs a person in at an origin and returns the cookie of that name.
+func (h *house) signInAt(origin, cookie, subject string) string {
+	h.t.Helper()
+	c := h.w.Client()
+	defer c.CloseIdleConnections()
+	res, err := c.Do(request(h.t, "GET", origin+"/_gate/login?return_to=/_gate/whoami"))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	_ = res.Body.Close()
+	page := res.Request.URL
+	if res, err = c.PostForm(page.String(), url.Values{"id": {page.Query().Get("id")}, "subject": {subject}}); err != nil {
+		h.t.Fatal(err)
+	}
+	_ = res.Body.Close()
+	if res.StatusCode != 200 || res.Request.URL.String() != origin+"/_gate/whoami" {
+		h.t.Fatalf("signing %s in at %s ended at %s with %s", subject, origin, res.Request.URL.Host, res.Status)
+	}
+	u, err := url.Parse(origin)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	for _, k := range c.Jar.Cookies(u) {
+		if k.Name == cookie {
+			return k.Value
+		}
+	}
+	h.t.Fatalf("no cookie %s at %s", cookie, origin)
+	return ""
 }
 
 // sign makes a JWT of the provider's, with these claims beside the usual ones.
@@ -149,6 +195,9 @@ func (h *house) credentials() map[string]string {
 	return map[string]string{
 		"session":                    session,
 		"administrator's session":    signIn(t, w, "root"),
+		"session of alpha's host":    h.signInAt(h.at(alpha.id()+".base.localhost"), sessionName, "both"),
+		"session of alpha's domain":  h.signInAt(h.at(customDomain), sessionName, "both"),
+		"admin session":              h.signInAt(h.adminURL, "tg_admin", "root"),
 		"API token":                  token,
 		"API token of one tenant":    bound,
 		"administrator's API token":  rootToken,
@@ -179,15 +228,17 @@ type place struct{ url, shows string }
 
 func (h *house) places() map[string]place {
 	return map[string]place{
-		"tenant alpha": {h.w.URL + "/t/" + alpha.id() + "/x", alpha.uri()},
-		"tenant beta":  {h.w.URL + "/t/" + beta.id() + "/x", beta.uri()},
-		"no tenant":    {h.w.URL + "/x", "X-Tenant-Db-Uri"},
-		"user route":   {h.w.URL + "/account/x", "X-User-Id"},
-		"whoami":       {h.w.URL + "/_gate/whoami", `"current_tenant"`},
-		"tenants page": {h.w.URL + "/_gate/tenants", "workspace"},
-		"admin page":   {h.adminURL + "/", "readiness"},
-		"admin API":    {h.adminURL + "/api/v1/whoami", `"token_id"`},
-		"admin whoami": {h.adminURL + "/_gate/whoami", `"token_id"`},
+		"tenant alpha":   {h.w.URL + "/t/" + alpha.id() + "/x", alpha.uri()},
+		"alpha's host":   {h.at(alpha.id()+".base.localhost") + "/x", alpha.uri()},
+		"alpha's domain": {h.at(customDomain) + "/x", alpha.uri()},
+		"tenant beta":    {h.w.URL + "/t/" + beta.id() + "/x", beta.uri()},
+		"no tenant":      {h.w.URL + "/x", "X-Tenant-Db-Uri"},
+		"user route":     {h.w.URL + "/account/x", "X-User-Id"},
+		"whoami":         {h.w.URL + "/_gate/whoami", `"current_tenant"`},
+		"tenants page":   {h.w.URL + "/_gate/tenants", "workspace"},
+		"admin page":     {h.adminURL + "/", "readiness"},
+		"admin API":      {h.adminURL + "/api/v1/whoami", `"token_id"`},
+		"admin whoami":   {h.adminURL + "/_gate/whoami", `"token_id"`},
 	}
 }
 
@@ -203,8 +254,13 @@ func intended() map[string]string {
 		"tenant alpha", "ok", "tenant beta", "ok", "no tenant", "tenant_required", "user route", "ok", "whoami", "ok", "tenants page", "ok",
 	}
 	set("session", "session cookie", everywhere...)
-	set("API token", "bearer", everywhere...)
-	set("access token", "bearer", everywhere...)
+	hosts := []string{"alpha's host", "ok", "alpha's domain", "ok"}
+	set("API token", "bearer", append(hosts, everywhere...)...)
+	set("access token", "bearer", append(hosts, everywhere...)...)
+	set("session of alpha's host", "session cookie", "alpha's host", "ok")
+	set("session of alpha's domain", "session cookie", "alpha's domain", "ok")
+	set("admin session", "admin cookie", "admin page", "ok", "admin API", "ok", "admin whoami", "ok")
+	set("API token of one tenant", "bearer", hosts...)
 	set("API token of one tenant", "bearer",
 		"tenant alpha", "ok", "tenant beta", "tenant_conflict", "no tenant", "ok", "user route", "ok", "whoami", "ok", "tenants page", "ok")
 	// is_sys_admin opens the admin listener and nothing else; on the public one such a user is like anyone.
@@ -212,7 +268,7 @@ func intended() map[string]string {
 		"tenant alpha", "no_access", "tenant beta", "no_access", "no tenant", "no_access", "user route", "ok", "whoami", "ok", "tenants page", "ok",
 	}
 	set("administrator's session", "session cookie", nowhere...)
-	set("administrator's API token", "bearer", nowhere...)
+	set("administrator's API token", "bearer", append([]string{"alpha's host", "no_access", "alpha's domain", "no_access"}, nowhere...)...)
 	set("admin token", "bearer", "admin page", "ok", "admin API", "ok", "admin whoami", "ok")
 	return want
 }
@@ -222,7 +278,7 @@ func refusedAs(carrier string, atAdmin bool) string {
 	switch {
 	case carrier == "bearer":
 		return "invalid_token"
-	case carrier == "session cookie" && !atAdmin:
+	case carrier == "session cookie" && !atAdmin, carrier == "admin cookie" && atAdmin:
 		return "session_expired"
 	}
 	return "unauthenticated"
