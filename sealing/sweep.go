@@ -40,6 +40,8 @@ const (
 	// attempts bounds how often a row is read again that changes while it is being sealed, and a transaction begun again
 	// that the database could not take.
 	attempts = 5
+	// lockedAttempts bounds how often a locked row is waited for, ten seconds each time.
+	lockedAttempts = 3
 	// maxFailures bounds the failures that are listed; all are counted.
 	maxFailures = 100
 	// maxPause bounds the rest between two transactions, which is as long as the one before took: other writers get
@@ -194,7 +196,7 @@ func (s *sweep) replace(ctx context.Context, due []change) error {
 
 // alone replaces one value in a transaction of its own, which may wait for whoever has the row locked.
 func (s *sweep) alone(ctx context.Context, id string) error {
-	for range attempts {
+	for try := range attempts {
 		row, err := s.host.SealedGet(ctx, s.column, id)
 		if errors.Is(err, catalog.ErrNotFound) {
 			return nil // deleted meanwhile
@@ -216,6 +218,9 @@ func (s *sweep) alone(ctx context.Context, id string) error {
 		})
 		switch {
 		case errors.Is(err, catalog.ErrUnavailable) && ctx.Err() == nil && s.host.Ping(ctx) == nil:
+			if try+1 < lockedAttempts {
+				continue
+			}
 			s.settle(id, verdict{outcome: failed, reason: "another program keeps the row locked"})
 			return nil
 		case err != nil:

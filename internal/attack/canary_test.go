@@ -1,6 +1,7 @@
 package attack
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/hex"
@@ -25,12 +26,15 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 
 	"github.com/tenantgate/tenantgate"
+	"github.com/tenantgate/tenantgate/auth"
 	"github.com/tenantgate/tenantgate/catalog"
 	"github.com/tenantgate/tenantgate/config"
 	"github.com/tenantgate/tenantgate/internal/gatetest"
 	"github.com/tenantgate/tenantgate/internal/pgtest"
+	"github.com/tenantgate/tenantgate/internal/seal"
 	"github.com/tenantgate/tenantgate/internal/secret"
 	"github.com/tenantgate/tenantgate/router"
+	"github.com/tenantgate/tenantgate/sealing"
 )
 
 // nest is the world of the canaries: one host database, one provider, and the gate that is visited.
@@ -40,7 +44,9 @@ type nest struct {
 	hostURL      string
 	masterSecret string
 	clientSecret string
-	uris         map[string]string // tenants' db_url
+	uris         map[string]string // what tenants' db_urls stand for
+	stored       map[string]string // db_urls that are sealed or references
+	dir          string            // of files that references lead to
 	provider     *leakyProvider
 	world        *gatetest.World
 	middleware   bool
@@ -78,9 +84,42 @@ func newNest(t *testing.T) *nest {
 		"lapsed":    "postgresql://u:" + at("lapsed") + "@db.internal/d",
 		"foreign":   "postgresql://u:" + at("foreign") + "@db.internal/d",
 		"left":      "postgresql://u:" + at("left") + "@db.internal/d",
+		"opened":    "postgresql://u:" + at("opened") + "@db.internal/d",
+		"referred":  "postgresql://u:" + at("referred") + "@db.internal/d",
+		"variable":  "postgresql://u:" + at("variable") + "@db.internal/d",
+		"moved":     "postgresql://u:" + at("moved") + "@db.internal/d",
+		"misplaced": at("misplaced") + " is no URI",
 	}
+	n.store(t)
 	n.seed(t)
 	return n
+}
+
+// store puts some tenants' URIs under a seal, into a file and into a variable: right, and wrong.
+func (n *nest) store(t *testing.T) {
+	t.Helper()
+	keys, err := seal.ParseKeyset(secret.New(n.masterSecret))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sealed := func(tenant catalog.TenantID, uri string) string {
+		s, err := sealing.Seal(keys, tenant, catalog.NewDBURI(n.input(uri)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.Reveal()
+	}
+	n.dir = t.TempDir()
+	for _, id := range []string{"referred", "misplaced"} {
+		if err := os.WriteFile(filepath.Join(n.dir, id), []byte(n.input(n.uris[id])), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Setenv("CANARY_URL", n.input(n.uris["variable"]))
+	n.stored = map[string]string{
+		"opened": sealed("opened", n.uris["opened"]), "moved": sealed("opened", n.uris["moved"]), "referred": "ref:file:referred",
+		"misplaced": "ref:file:misplaced", "variable": "ref:env:CANARY_URL",
+	}
 }
 
 func (n *nest) seed(t *testing.T) {
@@ -99,6 +138,7 @@ func (n *nest) seed(t *testing.T) {
 			if id == "lapsed" {
 				status = "canceled"
 			}
+			uri = cmp.Or(n.stored[id], uri)
 			row := &catalog.TenantCatalog{ID: catalog.TenantID(id), Name: &id, DBURL: catalog.NewDBURI(n.input(uri)), IsActive: new(id != "suspended")}
 			errs = append(errs, tx.Tenants.Insert(ctx, row))
 			row.Name, row.DBURL = new(id+" renamed"), catalog.NewDBURI(uri+" ")
@@ -165,6 +205,7 @@ func (e spans) Shutdown(context.Context) error { return nil }
 
 func (n *nest) configure(c *config.Config) {
 	c.SecretKey = secret.New(n.input(n.masterSecret))
+	c.HostDatabase.Refs = catalog.Refs{EnvPrefix: "CANARY_", Dir: n.dir}
 	decoded, err := base64.StdEncoding.DecodeString(c.SecretKey.Reveal())
 	if err != nil {
 		panic(err)
@@ -317,6 +358,7 @@ func TestCanarySecretsAreToldToNobody(t *testing.T) {
 	n.databases(t)
 	n.openings(t)
 	n.files(t)
+	n.sealing(t)
 	n.rows(t)
 	for _, leak := range n.leaks() {
 		t.Error(leak)
@@ -332,7 +374,7 @@ func (n *nest) complete(t *testing.T) {
 			t.Errorf("the %s was in no input", c.name)
 		}
 	}
-	for _, id := range []string{"plain", "escaped", "unescaped", "query"} {
+	for _, id := range []string{"plain", "escaped", "unescaped", "query", "opened", "referred", "variable"} {
 		if _, ok := n.seen.Load(id); !ok {
 			t.Errorf("the app never received the URI of tenant %s", id)
 		}
@@ -464,6 +506,31 @@ func (n *nest) files(t *testing.T) {
 		n.fails(t, "load "+variable, err)
 		_, err = load("telemetry: {traces: never}\n", n.input(fmt.Sprintf(variable, n.plant("variable "+variable))))
 		n.fails(t, "load "+variable, err)
+	}
+}
+
+// sealing seals everything, and everything anew: what that tells is in the audit, and in the failures.
+func (n *nest) sealing(t *testing.T) {
+	t.Helper()
+	host, err := catalog.Open(t.Context(), n.hostURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys, err := seal.ParseKeyset(secret.New(seal.GenerateSecret().Reveal() + "\n" + n.masterSecret))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sealed, err := sealing.Encrypt(t.Context(), host, keys, "", nil)
+	if err != nil || sealed.Sealed < 5 {
+		t.Errorf("%+v, %v", sealed, err)
+	}
+	done, failures, err := sealing.Rotate(t.Context(), host, keys, append(auth.SealedColumns(), sealing.TenantURLs()), nil)
+	if err != nil || failures.Count == 0 {
+		t.Errorf("%+v, %v", done, err)
+	}
+	n.tell("error", fmt.Sprintf("%+v %+v %+v %v", sealed, done, failures, keys))
+	if err := host.Close(); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -77,7 +77,7 @@ func (n *nest) table(t *testing.T, session string) []probe {
 			list[i].header["Sec-Fetch-Site"] = "cross-site"
 		}
 	}
-	for _, id := range []string{"plain", "escaped", "unescaped", "query"} {
+	for _, id := range []string{"plain", "escaped", "unescaped", "query", "opened", "referred", "variable"} {
 		list = append(list, probe{path: "/t/" + id + "/app/x", header: good})
 		if n.middleware {
 			list = append(list, probe{path: "/t/" + id + "/app/panic", header: good, code: "internal_error"},
@@ -90,7 +90,7 @@ func (n *nest) table(t *testing.T, session string) []probe {
 	if !n.middleware {
 		list = append(list, probe{path: "/t/plain/dead/", header: good, code: "upstream_unavailable"}, probe{path: "/t/plain/slow/", header: good, code: "upstream_timeout"})
 	}
-	for _, id := range []string{"control", "unicode", "words", "sealed", "reference"} {
+	for _, id := range []string{"control", "unicode", "words", "sealed", "reference", "moved", "misplaced"} {
 		list = append(list, probe{path: "/t/" + id + "/app/x", header: good, code: "tenant_misconfigured"})
 	}
 	return list
