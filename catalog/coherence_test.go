@@ -108,6 +108,7 @@ func (l *oneLook) look(_ context.Context, tell func([]Change)) (bool, error) {
 }
 func (l *oneLook) forget()                     {}
 func (l *oneLook) sweep(context.Context) error { return nil }
+func (l *oneLook) check(context.Context) error { return nil }
 func (l *oneLook) listening() bool             { return false }
 func (l *oneLook) close()                      {}
 

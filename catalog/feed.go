@@ -49,6 +49,7 @@ type Feed struct {
 	life      time.Duration
 	looked    atomic.Pointer[moment] // when the last completed look began; nil: none yet
 	first     chan struct{}          // closed by the first completed look
+	deaf      atomic.Bool            // triggers were found lacking; the next look fails, and connecting finds out more
 
 	mu          sync.Mutex // guards what follows
 	subscribers map[int]Subscriber
@@ -87,6 +88,8 @@ type changeLog interface {
 	look(ctx context.Context, tell func([]Change)) (whole bool, err error)
 	// forget makes the next look return false.
 	forget()
+	// check returns ErrSchema if triggers lack or are disabled: then changes are not heard of.
+	check(ctx context.Context) error
 	// sweep marks how far the log is visible now, and removes what has been visible for longer than logLife.
 	sweep(ctx context.Context) error
 	listening() bool
@@ -182,6 +185,12 @@ func (f *Feed) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		err := f.log.connect(ctx)
 		if err == nil {
+			err = f.log.check(ctx)
+		}
+		if errors.Is(err, ErrSchema) {
+			f.log.forget() // whatever changes until that is mended goes unheard
+		}
+		if err == nil {
 			f.note(func(s *FeedStats) { s.Connects++; s.Listening = f.log.listening() })
 			var looks int
 			looks, err = f.follow(ctx)
@@ -228,6 +237,9 @@ func (f *Feed) follow(ctx context.Context) (looks int, err error) {
 func (f *Feed) look(ctx context.Context, at time.Time) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, min(max(f.heartbeat, minLookDeadline), maxLookDeadline))
 	defer cancel()
+	if f.deaf.Swap(false) {
+		return errDeaf
+	}
 	began := momentAt(f.made, at)
 	if last := f.looked.Load(); last == nil || last.age(began) >= f.life {
 		f.log.forget()
@@ -291,13 +303,23 @@ func (f *Feed) note(change func(*FeedStats)) {
 // sweepEvery is the time between two sweeps.
 const sweepEvery = time.Minute
 
-// sweep keeps the log short. That it fails harms nobody: the next one, here or on another replica, does it.
+// sweep keeps the log short, and looks after the triggers. That it fails harms nobody: the next one, here or on another replica, does it.
 func (f *Feed) sweep(ctx context.Context) {
 	for ctx.Err() == nil {
 		sleep(ctx, sweepEvery/2+rand.N(sweepEvery))
 		if ctx.Err() == nil {
 			_ = f.log.sweep(ctx)
+			f.listenWell(ctx)
 		}
+	}
+}
+
+var errDeaf = fmt.Errorf("%w: triggers are missing or disabled", ErrSchema)
+
+// listenWell makes the Feed stop being current where somebody has taken the triggers away.
+func (f *Feed) listenWell(ctx context.Context) {
+	if errors.Is(f.log.check(ctx), ErrSchema) {
+		f.deaf.Store(true)
 	}
 }
 

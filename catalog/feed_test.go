@@ -330,6 +330,7 @@ func (s *scriptedLog) look(ctx context.Context, _ func([]Change)) (bool, error) 
 	return true, nil
 }
 func (s *scriptedLog) forget()                     { s.forgot.Add(1) }
+func (s *scriptedLog) check(context.Context) error { return nil }
 func (s *scriptedLog) sweep(context.Context) error { return nil }
 func (s *scriptedLog) listening() bool             { return true }
 func (s *scriptedLog) close()                      {}
@@ -434,6 +435,26 @@ func TestFeedForgetsWhenTheLogProvesNothing(t *testing.T) {
 			}
 		}
 		wantChanges(t, log, "from there on", change())
+	})
+}
+
+// A database that was copied from a server which had come further brings that one's marks along: they let nothing go.
+func TestMarksOfAnotherServerAreForgotten(t *testing.T) {
+	onBothEngines(t, func(t *testing.T, url string) {
+		h := openTest(t, url)
+		log := logOf(t, h)
+		execAs(t, url, h, "INSERT INTO tenantgate.sys_change_marks (horizon, swept, made_at) VALUES ('999999999', true, '2020'), ('999999998', false, '2020')")
+		must(t, h.Tenants.Insert(t.Context(), &TenantCatalog{ID: "t1"}))
+		for range 2 {
+			_, err := h.sweepOnce(t.Context())
+			must(t, err)
+		}
+		wantChanges(t, log, "after the sweep", "tenant/t1//t1/")
+		var n int
+		err := h.read.QueryRowContext(t.Context(), dialect(h.engine, "SELECT count(*) FROM tenantgate.sys_change_marks")).Scan(&n)
+		if err != nil || n != 1 {
+			t.Errorf("%d marks, %v", n, err)
+		}
 	})
 }
 
@@ -542,6 +563,27 @@ func TestFeedSurvivesTheNetwork(t *testing.T) {
 	}
 	wire.Freeze()
 	f.Close() // whatever hangs
+}
+
+// Who takes the triggers away makes no replica believe in what it remembers.
+func TestFeedWithoutTriggersIsNotCurrent(t *testing.T) {
+	onBothEngines(t, func(t *testing.T, url string) {
+		h := openTest(t, url)
+		f, heard := watch(t, h, WatchConfig{Heartbeat: 200 * time.Millisecond})
+		harm := "DROP TRIGGER tenantgate_core_users_update"
+		if h.engine == EnginePostgreSQL {
+			harm = "ALTER TABLE core_users DISABLE TRIGGER tenantgate_core_users_update"
+		}
+		f.listenWell(t.Context())
+		untilCurrent(t, f)
+		execAs(t, url, h, harm)
+		f.listenWell(t.Context())
+		untilStale(t, f)
+		poll(t, f, "told", func() bool { return errors.Is(f.Stats().Err, ErrSchema) })
+		must(t, errOf(h.Migrate(t.Context())))
+		untilCurrent(t, f)
+		heard.untilReset(t, 2)
+	})
 }
 
 func BenchmarkCurrent(b *testing.B) {

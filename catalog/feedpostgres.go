@@ -82,6 +82,8 @@ func (p *postgresLog) close() {
 
 func (p *postgresLog) listening() bool { return p.conn != nil && !p.conn.IsClosed() }
 
+func (p *postgresLog) check(ctx context.Context) error { return p.h.unheard(ctx) }
+
 func (p *postgresLog) forget() { p.seen = snapshot{} }
 
 func (p *postgresLog) connect(ctx context.Context) error {
@@ -286,8 +288,8 @@ func (h *HostDatabase) sweepOnce(ctx context.Context) (removed int64, err error)
 				return err
 			}
 		}
-		for _, name := range []string{h.engine + "_mark", h.engine + "_sweep_mark", "forget_marks"} {
-			if _, err := tx.exec(ctx, "sweep the change log", name); err != nil {
+		for _, name := range []string{"_forget_marks", "_mark", "_sweep_mark"} {
+			if _, err := tx.exec(ctx, "sweep the change log", h.engine+name); err != nil {
 				return err
 			}
 		}

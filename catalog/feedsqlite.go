@@ -55,6 +55,8 @@ func (s *sqliteLog) drop() {
 
 func (s *sqliteLog) listening() bool { return false }
 
+func (s *sqliteLog) check(ctx context.Context) error { return s.h.unheard(ctx) }
+
 func (s *sqliteLog) forget() { s.known = false }
 
 func (s *sqliteLog) connect(ctx context.Context) error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"maps"
 	"regexp"
 	"slices"
@@ -343,4 +344,35 @@ func (h *HostDatabase) makeTriggersOf(ctx context.Context, conn *sql.Conn, p tri
 		}
 	}
 	return tx.Commit()
+}
+
+// unheard returns ErrSchema if triggers that announce changes lack, or do not fire. A function that is not as this
+// version would write it is no reason: another version's are as good.
+func (h *HostDatabase) unheard(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*hotDeadline)
+	defer cancel()
+	home := ""
+	if h.engine == EnginePostgreSQL {
+		var err error
+		if home, err = h.homeSchema(ctx); err != nil {
+			return err
+		}
+	}
+	s, err := h.inspectTriggers(ctx, home)
+	if err != nil {
+		return err
+	}
+	var lacking []string
+	for _, p := range h.planTriggers(s) {
+		for _, c := range p.changes {
+			verb, _, _ := strings.Cut(c, " ")
+			if strings.Contains(c, " trigger ") && !strings.HasSuffix(c, " on "+auditTable) && (verb != "replace" || h.engine == EnginePostgreSQL) {
+				lacking = append(lacking, c)
+			}
+		}
+	}
+	if len(lacking) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%w: run `tenantgate migrate`, which would: %s", ErrSchema, joinSome(lacking))
 }

@@ -44,9 +44,13 @@ WHERE NOT swept AND horizon = (SELECT m.horizon FROM tenantgate.sys_change_marks
 	pg_catalog.to_char(pg_catalog.timezone('UTC', pg_catalog.clock_timestamp() - interval '1 hour'), 'YYYY-MM-DD"T"HH24:MI:SS.US')
 	ORDER BY m.horizon DESC LIMIT 1)
 
--- name: forget_marks
+-- name: postgresql_forget_marks
+-- Of those below the log's beginning, and of a server that this database was copied from, which had come further.
 DELETE FROM tenantgate.sys_change_marks
-WHERE horizon < (SELECT m.horizon FROM tenantgate.sys_change_marks m WHERE m.swept ORDER BY m.horizon DESC LIMIT 1)
+WHERE horizon > pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())
+	OR horizon < (SELECT m.horizon FROM tenantgate.sys_change_marks m
+		WHERE m.swept AND m.horizon <= pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())
+		ORDER BY m.horizon DESC LIMIT 1)
 
 -- name: postgresql_sweep
 -- $1 how many rows at most.
@@ -86,6 +90,13 @@ WHERE NOT EXISTS (SELECT 1 FROM sys_change_marks m WHERE m.made_at > strftime('%
 UPDATE sys_change_marks SET swept = 1
 WHERE NOT swept AND horizon = (SELECT m.horizon FROM sys_change_marks m
 	WHERE m.made_at <= strftime('%Y-%m-%dT%H:%M:%f', 'now', '-1 hour') ORDER BY m.horizon DESC LIMIT 1)
+
+-- name: sqlite_forget_marks
+DELETE FROM sys_change_marks
+WHERE horizon > coalesce((SELECT q.seq FROM sqlite_sequence q WHERE q.name = 'sys_changes'), 0) + 1
+	OR horizon < (SELECT m.horizon FROM sys_change_marks m
+		WHERE m.swept AND m.horizon <= coalesce((SELECT q.seq FROM sqlite_sequence q WHERE q.name = 'sys_changes'), 0) + 1
+		ORDER BY m.horizon DESC LIMIT 1)
 
 -- name: sqlite_sweep
 -- $1 how many rows at most.
