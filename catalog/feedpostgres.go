@@ -53,6 +53,7 @@ type postgresLog struct {
 	h    *HostDatabase
 	cfg  *pgx.ConnConfig
 	race time.Duration // between two attempts to connect
+	most int           // lookLimit
 	conn *pgx.Conn
 
 	seen snapshot // of the last look; text "": none
@@ -67,7 +68,7 @@ func newPostgresLog(h *HostDatabase, heartbeat time.Duration) (*postgresLog, err
 	// Whatever the log's statistics say, a look goes by the index: its cost does not depend on the log's length.
 	cfg.ConnConfig.RuntimeParams["enable_seqscan"] = "off"
 	cfg.ConnConfig.RuntimeParams["enable_bitmapscan"] = "off"
-	return &postgresLog{h: h, cfg: cfg.ConnConfig, race: max(heartbeat/4, 50*time.Millisecond)}, nil
+	return &postgresLog{h: h, cfg: cfg.ConnConfig, most: lookLimit, race: max(heartbeat/4, 50*time.Millisecond)}, nil
 }
 
 func (p *postgresLog) close() {
@@ -155,7 +156,7 @@ func (p *postgresLog) look(ctx context.Context, tell func([]Change)) (bool, erro
 	if p.seen.text != "" {
 		seen = &p.seen.text
 	}
-	rows, err := p.conn.Query(ctx, p.h.queries["postgresql_look"], seen, lookLimit+1)
+	rows, err := p.conn.Query(ctx, p.h.queries["postgresql_look"], seen, p.most+1)
 	if err != nil {
 		return false, safe("look at the change log", err)
 	}
@@ -172,7 +173,7 @@ func (p *postgresLog) look(ctx context.Context, tell func([]Change)) (bool, erro
 		return false, safe("look at the change log", err)
 	}
 	p.seen, p.life = now, head.life.String
-	return whole && count <= lookLimit, nil
+	return whole && count <= p.most, nil
 }
 
 // postgresHead is what the first row of a look says; in the rows of changes its columns are NULL, which leave what has

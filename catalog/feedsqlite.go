@@ -17,6 +17,7 @@ type sqliteLog struct {
 	db      *sql.DB
 	conn    *sql.Conn
 	poll    time.Duration
+	most    int   // lookLimit
 	version int64 // PRAGMA data_version at the last look; it speaks of other connections than this one, which only reads
 	seen    liteHead
 	known   bool
@@ -38,7 +39,7 @@ func newSQLiteLog(h *HostDatabase, heartbeat time.Duration) (*sqliteLog, error) 
 		return nil, safe("watch for changes", err)
 	}
 	db.SetMaxOpenConns(1)
-	return &sqliteLog{h: h, db: db, poll: min(sqlitePoll, max(heartbeat/4, time.Millisecond))}, nil
+	return &sqliteLog{h: h, db: db, most: lookLimit, poll: min(sqlitePoll, max(heartbeat/4, time.Millisecond))}, nil
 }
 
 func (s *sqliteLog) close() {
@@ -99,7 +100,7 @@ func (s *sqliteLog) look(ctx context.Context, tell func([]Change)) (bool, error)
 	if s.known && version == s.version {
 		return true, nil // nobody has committed anything
 	}
-	rows, err := s.conn.QueryContext(ctx, s.h.queries["sqlite_look"], s.seen.last, lookLimit+1)
+	rows, err := s.conn.QueryContext(ctx, s.h.queries["sqlite_look"], s.seen.last, s.most+1)
 	if err != nil {
 		return false, safe("look at the change log", err)
 	}
@@ -117,7 +118,7 @@ func (s *sqliteLog) look(ctx context.Context, tell func([]Change)) (bool, error)
 	}
 	whole := s.known && now.continues(s.seen)
 	s.seen, s.version, s.known = now, version, true
-	return whole && count <= lookLimit, nil
+	return whole && count <= s.most, nil
 }
 
 // continues says whether a look continues the one that saw seen: the row that was last then is still what it was, unless
