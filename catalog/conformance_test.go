@@ -401,6 +401,36 @@ func TestListPagesByIDAndFilters(t *testing.T) {
 	})
 }
 
+// Rows without an id, as other programs may leave them, hide no row behind them.
+func TestListGoesOnBehindRowsWithoutID(t *testing.T) {
+	onBothEngines(t, func(t *testing.T, url string) {
+		h := openTest(t, url)
+		nameless := []string{"('')"}
+		if h.engine == EngineSQLite {
+			nameless = append(nameless, "(NULL)", "(NULL)")
+		}
+		for _, v := range append(nameless, "('a')", "('b')", "('c')") {
+			execAs(t, url, h, "INSERT INTO core_tenants (id) VALUES "+v)
+		}
+		for limit := 1; limit <= 5; limit++ {
+			var got []string
+			for after, pages := "", 0; pages < 10; pages++ {
+				page, next, err := h.Tenants.List(t.Context(), Page{After: after, Limit: limit})
+				must(t, err)
+				for _, row := range page {
+					got = append(got, string(row.ID))
+				}
+				if after = next; next == "" {
+					break
+				}
+			}
+			if want := strings.Repeat(",", len(nameless)) + "a,b,c"; strings.Join(got, ",") != want {
+				t.Errorf("limit %d: %q", limit, got)
+			}
+		}
+	})
+}
+
 func TestWhatOneEngineCannotStoreBothRefuse(t *testing.T) {
 	onBothEngines(t, func(t *testing.T, url string) {
 		h := openTest(t, url)

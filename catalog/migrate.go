@@ -133,8 +133,10 @@ func (h *HostDatabase) takeMigrationLock(ctx context.Context, conn *sql.Conn) er
 	}
 }
 
-func pause(ctx context.Context) error {
-	timer := time.NewTimer(migrationPoll)
+func pause(ctx context.Context) error { return pauseFor(ctx, migrationPoll) }
+
+func pauseFor(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:

@@ -13,8 +13,8 @@ const longBuild = 100 * time.Millisecond
 
 // migrateSQLite applies everything versioned in one transaction that begins as the writer: of many programs that start
 // at once one does the work and the others, who waited, find it done; killed at any moment, nothing of it happened.
-// Indexes follow in transactions of their own, with a pause after one that took long, so that whoever waits to write
-// waits for one of them and not for all. While another program's transaction stays open, it asks again and again.
+// Indexes follow in transactions of their own, with a pause as long as it took after one that took long, so that
+// whoever waits to write waits for one of them and not for all. While another program's transaction stays open, it asks again and again.
 func (h *HostDatabase) migrateSQLite(ctx context.Context) ([]string, error) {
 	var p *plan
 	err := patiently(ctx, func() (err error) {
@@ -54,8 +54,8 @@ func (h *HostDatabase) migrateSQLite(ctx context.Context) ([]string, error) {
 			return done, safe("migrate: create index "+i.name, err)
 		}
 		done = append(done, "create index "+i.name+" on "+i.table)
-		if took > longBuild {
-			if err := pause(ctx); err != nil {
+		if took > longBuild { // those who waited are let through, and those behind them
+			if err := pauseFor(ctx, max(took, migrationPoll)); err != nil {
 				return done, safe("migrate: let other programs write", err)
 			}
 		}

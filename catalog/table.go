@@ -178,7 +178,9 @@ func (t *Table[ID, T]) find(ctx context.Context, at access, op, text string, arg
 	return found, err
 }
 
-// List returns a page of rows, and what to put into Page.After for the next one, "" at the end.
+// List returns a page of rows, and what to put into Page.After for the next one, "" at the end. Rows without an id, which
+// other programs may have left, come with the first page, at most 1000 of them, in addition to its limit if need be:
+// nothing can name them.
 func (t *Table[ID, T]) List(ctx context.Context, p Page) (page []T, next string, err error) {
 	limit := p.Limit
 	if limit <= 0 {
@@ -199,20 +201,33 @@ func (t *Table[ID, T]) List(ctx context.Context, p Page) (page []T, next string,
 		args = append(args, storable(p.After))
 		where = append(where, t.key()+" > $"+strconv.Itoa(len(args)))
 	}
-	text := t.selects
-	if len(where) > 0 {
-		text += " WHERE " + strings.Join(where, " AND ")
-	}
-	text += " ORDER BY " + t.key() + " LIMIT " + strconv.Itoa(limit+1)
-	page, err = t.find(ctx, t.at, "list "+t.noun, t.dialect(text), args)
-	if err != nil {
+	if page, err = t.page(ctx, where, args, limit+1); err != nil {
 		return nil, "", err
+	}
+	var nameless []T
+	if len(page) > limit && t.id(&page[limit-1]) == "" { // no page could begin behind such a row
+		if nameless, err = t.page(ctx, append(where, "coalesce("+t.key()+", '') = ''"), args, maxPage); err != nil {
+			return nil, "", err
+		}
+		if page, err = t.page(ctx, append(where, t.key()+" > ''"), args, limit+1); err != nil {
+			return nil, "", err
+		}
 	}
 	if len(page) > limit {
 		page = page[:limit]
 		next = t.id(&page[limit-1])
 	}
-	return page, next, nil
+	return append(nameless, page...), next, nil
+}
+
+// page reads at most limit of the rows that satisfy all of where, in the order of ids, those without one first.
+func (t *Table[ID, T]) page(ctx context.Context, where []string, args []any, limit int) ([]T, error) {
+	text := t.selects
+	if len(where) > 0 {
+		text += " WHERE " + strings.Join(where, " AND ")
+	}
+	text += " ORDER BY " + t.key() + " LIMIT " + strconv.Itoa(limit)
+	return t.find(ctx, t.at, "list "+t.noun, t.dialect(text), args)
 }
 
 func (t *Table[ID, T]) filterValue(column, want string) (any, error) {
