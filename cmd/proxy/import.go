@@ -46,7 +46,7 @@ func (k *kind[ID, T]) imports(p *program) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			n, err = table.Import(ctx, func() (*T, int, error) { return k.readRow(rows, table.Blank()) }, *dry)
+			n, err = table.Import(ctx, func() (*T, int, error) { return k.vetted(ctx, rows, table.Blank()) }, *dry)
 			return err
 		})
 		if err != nil {
@@ -76,6 +76,18 @@ func (k *kind[ID, T]) importable(name string) error {
 		return fmt.Errorf("no such column: want some of %s", strings.Join(names, ", "))
 	}
 	return nil
+}
+
+// vetted is readRow with what the kind refuses.
+func (k *kind[ID, T]) vetted(ctx context.Context, rows rowFile, blank T) (*T, int, error) {
+	row, line, err := k.readRow(rows, blank)
+	if err != nil || k.vet == nil {
+		return row, line, err
+	}
+	if column, err := k.vet(ctx, row); err != nil {
+		return nil, line, &catalog.ImportFault{Line: line, Column: column, Reason: err.Error()}
+	}
+	return row, line, nil
 }
 
 // readRow makes the next row: the defaults of blank, and over them what the file gives.

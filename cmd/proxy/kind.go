@@ -33,8 +33,8 @@ type kind[ID ~string, T any] struct {
 	// more gives fields that our own tables add to rows, under moreNames; nil: none.
 	more      func(context.Context, *catalog.Tables, []T) ([]record, error)
 	moreNames []string
-	// vet refuses a row that is to be written, given the columns that change; nil: nothing is.
-	vet func(context.Context, *T, values) error
+	// vet refuses the value of a column in a row that is to be written, whose name it returns; nil: nothing is.
+	vet func(context.Context, *T) (column string, err error)
 	// unlock replaces in rows what lies sealed by what it stands for, before it is revealed; nil: nothing does. What does
 	// not open stays as it is stored and is an error.
 	unlock   func(context.Context, []T) error
@@ -329,10 +329,14 @@ func (k *kind[ID, T]) assign(ctx context.Context, t *catalog.Tables, row *T, giv
 			return usagef("--%s: %w", c.flag(), err)
 		}
 	}
-	if k.vet != nil {
-		return k.vet(ctx, row, given)
+	if k.vet == nil {
+		return nil
 	}
-	return nil
+	name, err := k.vet(ctx, row)
+	if _, changes := given[name]; err == nil || !changes {
+		return nil
+	}
+	return usagef("--%s: %w", k.column(name).flag(), err)
 }
 
 func (k *kind[ID, T]) record(row *T, reveal bool) record {

@@ -171,22 +171,29 @@ func failures(verb string, f *sealing.Failures) error {
 	return errors.Join(errs...)
 }
 
-// vetTenant refuses a sealed db_url that does not open for the tenant: it was made for another, or by hand.
-func (p *program) vetTenant(ctx context.Context, t *catalog.TenantCatalog, given values) error {
-	if _, ok := given["db_url"]; !ok || sealing.FormOf(t.DBURL) != sealing.Sealed {
-		return nil
+// vetTenant refuses a sealed db_url that does not open for the tenant: it was made for another, or by hand. The master
+// secrets are read when the first sealed one comes.
+func (p *program) vetTenant() func(context.Context, *catalog.TenantCatalog) (string, error) {
+	var keys seal.Keyset
+	return func(ctx context.Context, t *catalog.TenantCatalog) (string, error) {
+		const column = "db_url"
+		if sealing.FormOf(t.DBURL) != sealing.Sealed {
+			return column, nil
+		}
+		if t.ID == "" {
+			return column, errors.New("a sealed value belongs to a tenant's id: give the id")
+		}
+		if keys.IsZero() {
+			var err error
+			if _, keys, err = p.keysConfig(ctx); err != nil {
+				return column, err
+			}
+		}
+		if _, err := sealing.Unseal(keys, t.ID, t.DBURL); err != nil {
+			return column, fmt.Errorf("does not open for this tenant: %s; give a plain URI, and seal it by `tenant encrypt`", sealing.Reason(err))
+		}
+		return column, nil
 	}
-	if t.ID == "" {
-		return usagef("--db-url: a sealed value belongs to a tenant's id: give --id")
-	}
-	_, keys, err := p.keysConfig(ctx)
-	if err != nil {
-		return err
-	}
-	if _, err := sealing.Unseal(keys, t.ID, t.DBURL); err != nil {
-		return usagef("--db-url: does not open for tenant %s: %s; give a plain URI, and seal it by `tenant encrypt`", t.ID, sealing.Reason(err))
-	}
-	return nil
 }
 
 // unlockTenants gives the URIs that the app would receive. References are read here, in this program's environment, as

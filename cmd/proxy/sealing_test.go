@@ -223,4 +223,14 @@ func TestSealedValueIsTakenOnlyForTheTenantItOpensFor(t *testing.T) {
 	if got := c.object("tenant", "show", "acme", "--reveal")["db_url"]; got != "postgresql://a:"+canary+"@db/acme" {
 		t.Errorf("acme has %v", got)
 	}
+
+	// A file may carry sealed values back to the tenants they are of, and to no others.
+	r := c.feed("id,db_url\nglobex,"+stored+"\n", "tenant", "import", "--file", "-")
+	if r.code != 1 || r.out != "" || !strings.Contains(r.err, "standard input:2: db_url: does not open for this tenant") {
+		t.Errorf("import: exit %d, %s", r.code, r.err)
+	}
+	r = c.feed("id,db_url\none,ref:file:x\ntwo,postgresql://h/d\n", "tenant", "import", "--file", "-")
+	if r.code != 0 {
+		t.Errorf("import: exit %d, %s", r.code, r.err)
+	}
 }
