@@ -49,7 +49,10 @@ type Feed struct {
 	life      time.Duration
 	looked    atomic.Pointer[moment] // when the last completed look began; nil: none yet
 	first     chan struct{}          // closed by the first completed look
-	deaf      atomic.Bool            // triggers were found lacking; the next look fails, and connecting finds out more
+	deaf      atomic.Pointer[error]  // which triggers were found lacking; no look counts until it is nil again
+	missed    atomic.Bool            // changes went unheard; the next look forgets
+	connected chan struct{}          // the run has connected anew: time to look after the triggers
+	closing   sync.Once
 
 	mu          sync.Mutex // guards what follows
 	subscribers map[int]Subscriber
@@ -113,7 +116,7 @@ func (h *HostDatabase) Watch(cfg WatchConfig) (*Feed, error) {
 }
 
 func startFeed(cfg WatchConfig, log changeLog) *Feed {
-	f := &Feed{log: log, heartbeat: cfg.Heartbeat, clock: cfg.Clock, life: logLife, subscribers: map[int]Subscriber{}, first: make(chan struct{})}
+	f := &Feed{log: log, heartbeat: cfg.Heartbeat, clock: cfg.Clock, life: logLife, subscribers: map[int]Subscriber{}, first: make(chan struct{}), connected: make(chan struct{}, 1)}
 	if f.clock == nil {
 		f.clock = time.Now
 	}
@@ -133,7 +136,7 @@ func startFeed(cfg WatchConfig, log changeLog) *Feed {
 func (f *Feed) Close() {
 	f.cancel()
 	f.wg.Wait()
-	f.log.close()
+	f.closing.Do(f.log.close)
 }
 
 // Subscribe adds a Subscriber, which hears of every change that becomes visible from now on, and returns how to end
@@ -185,12 +188,10 @@ func (f *Feed) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		err := f.log.connect(ctx)
 		if err == nil {
-			err = f.log.check(ctx)
-		}
-		if errors.Is(err, ErrSchema) {
-			f.log.forget() // whatever changes until that is mended goes unheard
-		}
-		if err == nil {
+			select {
+			case f.connected <- struct{}{}:
+			default:
+			}
 			f.note(func(s *FeedStats) { s.Connects++; s.Listening = f.log.listening() })
 			var looks int
 			looks, err = f.follow(ctx)
@@ -237,8 +238,11 @@ func (f *Feed) follow(ctx context.Context) (looks int, err error) {
 func (f *Feed) look(ctx context.Context, at time.Time) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, min(max(f.heartbeat, minLookDeadline), maxLookDeadline))
 	defer cancel()
-	if f.deaf.Swap(false) {
-		return errDeaf
+	if f.missed.Swap(false) {
+		f.log.forget()
+	}
+	if lacking := f.deaf.Load(); lacking != nil {
+		return *lacking
 	}
 	began := momentAt(f.made, at)
 	if last := f.looked.Load(); last == nil || last.age(began) >= f.life {
@@ -303,23 +307,40 @@ func (f *Feed) note(change func(*FeedStats)) {
 // sweepEvery is the time between two sweeps.
 const sweepEvery = time.Minute
 
-// sweep keeps the log short, and looks after the triggers. That it fails harms nobody: the next one, here or on another replica, does it.
+// sweep keeps the log short, and looks after the triggers. That it fails harms nobody: the next one, here or on another
+// replica, does it.
 func (f *Feed) sweep(ctx context.Context) {
-	for ctx.Err() == nil {
-		sleep(ctx, sweepEvery/2+rand.N(sweepEvery))
-		if ctx.Err() == nil {
+	next := time.Now().Add(sweepEvery/2 + rand.N(sweepEvery))
+	for {
+		wait := time.Until(next)
+		if f.deaf.Load() != nil {
+			wait = min(wait, f.heartbeat)
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-f.connected:
+			timer.Stop()
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		}
+		f.listenWell(ctx)
+		if !time.Now().Before(next) {
+			next = time.Now().Add(sweepEvery/2 + rand.N(sweepEvery))
 			_ = f.log.sweep(ctx)
-			f.listenWell(ctx)
 		}
 	}
 }
 
-var errDeaf = fmt.Errorf("%w: triggers are missing or disabled", ErrSchema)
-
-// listenWell makes the Feed stop being current where somebody has taken the triggers away.
+// listenWell finds out whether somebody has taken the triggers away. What cannot be found out changes nothing.
 func (f *Feed) listenWell(ctx context.Context) {
-	if errors.Is(f.log.check(ctx), ErrSchema) {
-		f.deaf.Store(true)
+	switch err := f.log.check(ctx); {
+	case err == nil:
+		f.deaf.Store(nil)
+	case errors.Is(err, ErrSchema):
+		f.deaf.Store(&err)
+		f.missed.Store(true)
 	}
 }
 
