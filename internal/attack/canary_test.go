@@ -245,6 +245,7 @@ func (n *nest) visit(t *testing.T, l net.Listener) {
 	session := n.flows(t)
 	n.probes(t, session)
 	n.tokens(t)
+	n.logouts(t)
 	n.rows(t)
 	n.pages(t, session)
 	n.outage(t)

@@ -259,6 +259,7 @@ type leakyProvider struct {
 	s      *spill
 	addr   string
 	server *http.Server
+	key    *ecdsa.PrivateKey
 
 	mu   sync.Mutex
 	mode string        // "" honest, refuse, break, garble
@@ -285,7 +286,7 @@ func startLeakyProvider(t *testing.T, s *spill, clientSecret string, gates ...st
 		cfg.RedirectURIs = append(cfg.RedirectURIs, u+"/_gate/callback/dev")
 		cfg.PostLogoutRedirectURIs = append(cfg.PostLogoutRedirectURIs, u+"/_gate/logout")
 	}
-	p := &leakyProvider{s: s, addr: l.Addr().String()}
+	p := &leakyProvider{s: s, addr: l.Addr().String(), key: key}
 	cfg.Clock = p.now
 	if p.Provider, err = devidp.New(cfg); err != nil {
 		t.Fatal(err)
@@ -384,6 +385,10 @@ func (p *leakyProvider) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if json.Unmarshal(rec.Body.Bytes(), &tokens) == nil && tokens.ID != "" {
 			p.s.learn("access token of the sign-in", tokens.Access)
 			p.s.learn("ID token", tokens.ID)
+			// A refresh token that nobody asked for.
+			rest := strings.TrimPrefix(strings.TrimSpace(rec.Body.String()), "{")
+			rec.Body = bytes.NewBufferString(`{"refresh_token":"` + p.s.plantGiven("refresh token") + `",` + rest)
+			rec.Header().Del("Content-Length")
 		}
 		maps.Copy(w.Header(), rec.Header())
 		w.WriteHeader(rec.Code)
