@@ -29,7 +29,7 @@ const (
 	// renewAfter is the age at which the newest key gets a successor, without anybody's doing.
 	renewAfter = 90 * 24 * time.Hour
 	// keyLook is how often a replica looks for keys that others made or retired.
-	keyLook        = 10 * time.Second
+	keyLook        = 5 * time.Second
 	keyLookTimeout = 5 * time.Second
 )
 
@@ -144,7 +144,7 @@ func (a *Auth) startKeyLooks() {
 				return
 			case err == nil:
 				said = ""
-			case err.Error() != said: // not every ten seconds
+			case err.Error() != said: // not at every look
 				said = err.Error()
 				a.log.WarnContext(ctx, "the assertion's keys could not be followed; those known are used on", "error", err)
 			}
