@@ -148,7 +148,7 @@ func TestAssertionKeyIsRenewedWhileRequestsRun(t *testing.T) {
 // kidOf reads the header of a token that was verified.
 func kidOf(t *testing.T, token string) string {
 	t.Helper()
-	parsed, err := jose.ParseSigned(token, []jose.SignatureAlgorithm{jose.ES256})
+	parsed, err := jose.ParseSignedCompact(token, []jose.SignatureAlgorithm{jose.ES256})
 	if err != nil {
 		t.Error(err)
 		return ""
