@@ -213,7 +213,7 @@ func (n *nest) configure(c *config.Config) {
 	n.input(string(decoded))
 	c.Identity.Providers[0].ClientSecret = secret.New(n.clientSecret)
 	c.Telemetry.Traces, c.Telemetry.Log.Level = "otlp", "debug"
-	c.Tenants.BaseDomain = "base.test"
+	c.Tenants.BaseDomain = baseDomain
 	c.Limits.BodyBytes = 1 << 10
 	c.Upstreams["dead"] = router.UpstreamConfig{URLs: []string{"http://127.0.0.1:1"}}
 	c.Routes = []router.RouteConfig{
@@ -243,6 +243,7 @@ func (n *nest) visit(t *testing.T, l net.Listener) {
 		}
 	}()
 	session := n.flows(t)
+	n.handoffs(t)
 	n.probes(t, session)
 	n.tokens(t)
 	n.logouts(t)

@@ -242,7 +242,14 @@ func (p *tap) location(header http.Header) {
 		return
 	}
 	q := to.Query()
-	for name, what := range map[string]string{"state": "state", "nonce": "nonce", "id_token_hint": "ID token"} {
+	carried := map[string]string{"state": "state", "nonce": "nonce", "id_token_hint": "ID token"}
+	switch name := to.Hostname(); { // from one host of ours to another
+	case strings.HasSuffix(name, "."+baseDomain) && to.Path == "/_gate/handoff":
+		carried["code"] = "hand-off code"
+	case name == "localhost" && to.Path == "/_gate/login":
+		carried["handoff"] = "what a hand-off asks"
+	}
+	for name, what := range carried {
 		if v := q.Get(name); v != "" {
 			p.s.add(what, v, true, what == "state")
 			q.Del(name)
