@@ -14,9 +14,9 @@ import (
 	"time"
 
 	"github.com/tenantgate/tenantgate/config"
+	"github.com/tenantgate/tenantgate/internal/faultwire"
 	"github.com/tenantgate/tenantgate/internal/gatetest"
 	"github.com/tenantgate/tenantgate/internal/pgtest"
-	"github.com/tenantgate/tenantgate/internal/wire"
 )
 
 var soakFor = flag.Duration("soak", time.Minute, "how long TestSoak goes on")
@@ -116,7 +116,7 @@ type soak struct {
 	*bed
 	server *pgtest.Server
 	truth  truth
-	wires  []*wire.Wire
+	wires  []*faultwire.Wire
 
 	mu      sync.Mutex
 	worlds  []*gatetest.World
@@ -161,12 +161,7 @@ func newSoak(t *testing.T) *soak {
 		if err != nil {
 			t.Fatal(err)
 		}
-		w, err := wire.New(u.Host)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = w.Close() })
-		s.wires = append(s.wires, w)
+		s.wires = append(s.wires, faultwire.New(t, u.Host))
 		s.worlds = append(s.worlds, nil)
 		s.restart(t, len(s.worlds)-1)
 	}

@@ -51,7 +51,6 @@ func side() map[string][]string {
 		"internal/fhsaas":      nil,
 		"internal/browsertest": nil,
 		"internal/arrows":      nil,
-		"internal/wire":        nil,
 		"internal/deps":        nil,
 	}
 }
