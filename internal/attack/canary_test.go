@@ -12,6 +12,7 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -463,7 +464,12 @@ func (n *nest) openings(t *testing.T) {
 		c := *n.world.Config
 		c.Identity.Providers = slices.Clone(c.Identity.Providers)
 		change(&c)
-		_, err := tenantgate.OpenWith(t.Context(), &c, tenantgate.Options{LogWriter: teller{n.spill, "log"}})
+		g, err := tenantgate.OpenWith(t.Context(), &c, tenantgate.Options{LogWriter: teller{n.spill, "log"}})
+		if g != nil { // it waits for a host database that does not answer
+			rec := httptest.NewRecorder()
+			g.Handler().ServeHTTP(rec, httptest.NewRequest(http.MethodGet, n.world.URL+"/x", http.NoBody))
+			err = errors.Join(err, fmt.Errorf("%d %s", rec.Code, rec.Body.String()), g.Close())
+		}
 		n.fails(t, "open: "+name, err)
 		n.tell("error", fmt.Sprintf("%v %+v %#v", c.SecretKey, c.HostDatabase, c.Identity.Providers[0].ClientSecret))
 	}
