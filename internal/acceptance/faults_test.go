@@ -149,6 +149,7 @@ type faultRun struct {
 	heartbeat, maxStale time.Duration
 	token               map[string]string
 	good, refused       atomic.Int64
+	wrong               atomic.Int64 // answers that were too old
 	version             int
 }
 
@@ -229,7 +230,7 @@ func (f *faultRun) one(c *http.Client) {
 		if err != nil {
 			v = 0 // the row as it was at the start
 		}
-		if err := f.h.judge(v, asked, got, f.heartbeat, f.maxStale); err != nil {
+		if err := f.h.judge(v, asked, got, f.heartbeat, f.maxStale); err != nil && f.wrong.Add(1) <= 5 {
 			f.t.Error(err)
 		}
 		f.good.Add(1)
