@@ -11,7 +11,7 @@ import (
 type flight[V any] struct {
 	began   moment
 	number  uint64 // of the last invalidation when it began
-	ordinal uint64 // among its shard's loads
+	ordinal ordinal
 	ctx     context.Context
 	done    chan struct{}
 	value   V
@@ -28,9 +28,9 @@ func (f *flight[V]) joinable(now moment, ttl time.Duration) bool {
 
 // asked is when a caller asked.
 type asked struct {
-	number  uint64 // of the last invalidation by then
-	started uint64 // the shard's loads by then
-	fresh   bool   // only a load that began later will do
+	number  uint64  // of the last invalidation by then
+	started ordinal // the shard's last load by then
+	fresh   bool    // only a load that began later will do
 }
 
 // PanicError is what callers get when a load panicked. Its text shows the type of the panic's value, never the value,
@@ -88,7 +88,7 @@ func (c *Cache[K, V]) loadShared(ctx context.Context, key K, load Load[V], fresh
 // answers reports whether the outcome of a flight is one for this caller: not of before a moment that it may rely on.
 func (c *Cache[K, V]) answers(f *flight[V], ask asked, err error) bool {
 	if ask.fresh {
-		return f.ordinal > ask.started
+		return f.ordinal.after(ask.started)
 	}
 	return err != nil || f.number >= ask.number || c.intact(f.number, f.places)
 }
@@ -113,7 +113,7 @@ func (c *Cache[K, V]) board(ctx context.Context, s *shard[K, V], key K, load Loa
 	if e := c.keptLocked(s, key, true); e != nil {
 		_, _, ok := c.usable(e, v)
 		if ask.fresh {
-			ok = e.ordinal > ask.started && e.began.within(e.life, c.now())
+			ok = e.ordinal.after(ask.started) && e.began.within(e.life, c.now())
 		}
 		if ok {
 			<-c.slots

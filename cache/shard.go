@@ -15,14 +15,20 @@ type moment struct{ mono, wall int64 }
 // entry is what is known of one key since began. All but seen is immutable.
 type entry[V any] struct {
 	value   V
-	found   bool
 	began   moment
 	life    time.Duration // age at which it is used no more
 	number  uint64        // of the last invalidation when its load began
 	seen    uint64        // of the last invalidation that is known not to concern it; guarded by the shard's lock
-	ordinal uint64        // of its load among the shard's
 	places  []uint32      // of what it depends on
+	ordinal ordinal       // of its load
+	found   bool
 }
+
+// ordinal counts the loads and Puts of a shard. It may come round, in far more time than an entry lives.
+type ordinal uint32
+
+// after reports whether o came after before.
+func (o ordinal) after(before ordinal) bool { return int32(o-before) > 0 }
 
 // within reports whether what was read at m may be used at now: its age is what the two clocks show, whichever is
 // more, and must be less than life. What comes from the future is not used.
@@ -42,7 +48,7 @@ type shard[K comparable, V any] struct {
 	positive *simplelru.LRU[K, *entry[V]] // nil: nothing is kept
 	negative *simplelru.LRU[K, *entry[V]] // of their own, so that they cannot push out positive ones
 	flights  map[K]*flight[V]             // loads whose answer may be kept and joined
-	started  uint64                       // loads and Puts so far
+	started  ordinal                      // the last load or Put
 	_        [64]byte                     // keeps neighbours' locks off this cache line
 }
 

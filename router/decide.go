@@ -12,6 +12,7 @@ type Policy struct {
 	roles map[string]int
 	// needURI: a tenant without a usable database URI is misconfigured (forward.db_uri: header).
 	needURI bool
+	plans   planViews
 }
 
 // rank of a role: its place in the configured order, lowest first, from 1; 0 for a role that is not listed.
@@ -100,7 +101,7 @@ func (p *Policy) subscribe(g *Grant, rec *Record, now time.Time) {
 		g.Plan.TierLevel = 1
 	}
 	for i := range rec.plans {
-		if plan := &rec.plans[i]; plan.Key == g.Plan.Key {
+		if plan := rec.plans[i]; plan.Key == g.Plan.Key {
 			g.Plan.TierLevel, g.Plan.Features, g.features = plan.Level, plan.Features, plan.header
 			return
 		}

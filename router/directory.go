@@ -57,10 +57,27 @@ type directory struct {
 }
 
 type recordKey struct {
-	user   catalog.UserID
-	tenant catalog.TenantID // "" where the name is asked for
-	name   string
-	kind   catalog.NameKind
+	user catalog.UserID
+	name string           // of the tenant
+	kind catalog.NameKind // byID: name is the tenant's id and nothing else
+}
+
+const byID catalog.NameKind = -1
+
+// tenant is the id asked for, "" where a name is.
+func (k recordKey) tenant() catalog.TenantID {
+	if k.kind == byID {
+		return catalog.TenantID(k.name)
+	}
+	return ""
+}
+
+// query asks for the key's facts.
+func (k recordKey) query(aliases map[string]string) catalog.GrantQuery {
+	if k.kind == byID {
+		return catalog.GrantQuery{User: k.user, Tenant: k.tenant(), Aliases: aliases}
+	}
+	return catalog.GrantQuery{User: k.user, Name: k.name, Kind: k.kind, Aliases: aliases}
 }
 
 type nameKey struct {
@@ -113,13 +130,13 @@ func orDefault(d *time.Duration, byDefault time.Duration) time.Duration {
 // that name, or, where it means nothing yet, by the row of the tenant that it is a slug of.
 func (d *directory) recordTags(tags []cache.Tag, key recordKey, r *Record, _ bool) []cache.Tag {
 	tags = append(tags, catalog.UserTag(key.user))
-	if key.name != "" {
+	if key.kind != byID {
 		tags = append(tags, catalog.NameTag(key.name))
 		if r == nil || !r.tenantKnown {
 			tags = append(tags, catalog.UnknownNameTag())
 		}
-	} else if key.tenant != noTenant {
-		tags = append(tags, catalog.TenantTag(key.tenant))
+	} else if key.tenant() != noTenant {
+		tags = append(tags, catalog.TenantTag(key.tenant()))
 	}
 	return d.tenantTags(tags, r)
 }
@@ -172,7 +189,7 @@ func (d *directory) close() {
 
 // byTenant returns what is known of the user in the tenant. The record is never nil without an error.
 func (d *directory) byTenant(ctx context.Context, user catalog.UserID, tenant catalog.TenantID) (*Record, error) {
-	return d.record(ctx, recordKey{user: user, tenant: tenant})
+	return d.record(ctx, recordKey{user: user, name: string(tenant), kind: byID})
 }
 
 // byName is byTenant for a name that a request used: one round trip where nothing is remembered.
@@ -186,21 +203,19 @@ func (d *directory) record(ctx context.Context, key recordKey) (*Record, error) 
 	}
 	r, found, err := d.records.Get(ctx, key, func(ctx context.Context) (*Record, bool, error) {
 		facts, err := timed(ctx, d, "grant", func() (catalog.GrantFacts, error) {
-			return d.host.GrantFacts(ctx, catalog.GrantQuery{
-				User: key.user, Tenant: key.tenant, Name: key.name, Kind: key.kind, Aliases: d.aliases,
-			})
+			return d.host.GrantFacts(ctx, key.query(d.aliases))
 		})
 		if err != nil {
 			return nil, false, err
 		}
 		r := d.policy.newRecord(facts)
-		if r.tenantKnown && key.tenant != "" && r.tenant.ID != key.tenant {
+		if r.tenantKnown && key.kind == byID && r.tenant.ID != key.tenant() {
 			return nil, false, errors.New("host database answered for another tenant")
 		}
 		if r.userKnown && r.user.ID != key.user {
 			return nil, false, errors.New("host database answered for another user")
 		}
-		return r, !r.stranger() || key.tenant == noTenant, nil
+		return r, !r.stranger() || key.tenant() == noTenant, nil
 	})
 	switch {
 	case err != nil:

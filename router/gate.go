@@ -135,7 +135,7 @@ func newPolicy(cfg Config, needURI bool) *Policy {
 	if len(roles) == 0 {
 		roles = []string{"member", "admin", "owner"}
 	}
-	p := &Policy{rules: cfg.Subscription, needURI: needURI, roles: make(map[string]int, len(roles))}
+	p := &Policy{rules: cfg.Subscription, needURI: needURI, plans: newPlanViews(), roles: make(map[string]int, len(roles))}
 	for i, r := range roles {
 		p.roles[r] = i + 1
 	}

@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	lru "github.com/hashicorp/golang-lru/v2"
+
 	"github.com/tenantgate/tenantgate/billing"
 	"github.com/tenantgate/tenantgate/catalog"
 )
@@ -100,7 +102,7 @@ type Record struct {
 	rank       int
 
 	subscription billing.Sub
-	plans        []planView // few: at most the tenant's, the subscription's and their aliases
+	plans        []*planView // few: at most the tenant's, the subscription's and their aliases; shared
 
 	stored catalog.DBURI             // db_url, where it is sealed or a reference
 	opened atomic.Pointer[openedURI] // nil: no tenant
@@ -110,10 +112,45 @@ type Record struct {
 // TenantID returns the tenant that the record is about, empty where there is none.
 func (r *Record) TenantID() catalog.TenantID { return r.tenant.ID }
 
-// planView is a plan with its header value.
+// planView is a plan with its header value. It is immutable.
 type planView struct {
 	billing.PlanView
 	header string
+}
+
+// planViews are made once for all records that name a plan, as long as its row says the same.
+type planViews struct {
+	known *lru.Cache[planText, *planView]
+}
+
+// planText is all of a row that a planView is made of.
+type planText struct {
+	id       catalog.PlanID
+	level    int64
+	leveled  bool // tier_level is not NULL
+	features string
+}
+
+// keptPlans bounds the planViews that are shared; an installation has few plans.
+const keptPlans = 256
+
+func newPlanViews() planViews {
+	known, _ := lru.New[planText, *planView](keptPlans) // it refuses nothing but a size below one
+	return planViews{known}
+}
+
+func (v planViews) view(row *catalog.PricingPlan) *planView {
+	key := planText{id: row.ID, leveled: row.TierLevel != nil, features: text(row.Features)}
+	if key.leveled {
+		key.level = *row.TierLevel
+	}
+	if p, ok := v.known.Get(key); ok {
+		return p
+	}
+	plan := billing.ParsePlan(row)
+	p := &planView{PlanView: plan, header: encodeFeatures(plan.Features)}
+	v.known.Add(key, p)
+	return p
 }
 
 type membershipState uint8
@@ -140,9 +177,11 @@ func (p *Policy) newRecord(f catalog.GrantFacts) *Record {
 		r.chooseMembership(p, f)
 	}
 	r.subscription = billing.Parse(f.Subscription)
+	if len(f.Plans) > 0 {
+		r.plans = make([]*planView, len(f.Plans))
+	}
 	for i := range f.Plans {
-		plan := billing.ParsePlan(&f.Plans[i])
-		r.plans = append(r.plans, planView{PlanView: plan, header: encodeFeatures(plan.Features)})
+		r.plans[i] = p.plans.view(&f.Plans[i])
 	}
 	r.enc = encodeRecord(r)
 	return r
