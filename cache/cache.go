@@ -175,26 +175,11 @@ func (c *Cache[K, V]) Peek(key K) (value V, found, ok bool) {
 	return c.usable(c.kept(key, false), v)
 }
 
-// Recall is Lookup through a View, for those who read the clock anyway once they have everything: it does not, and its
-// answer may be used only if v.Holds says so afterwards. Through the zero View it answers nothing. A cache without a
-// Coherence has no Views.
-func (c *Cache[K, V]) Recall(v View, key K) (value V, found, ok bool) {
-	if v.look == nil {
-		return value, false, false
-	}
-	e := c.kept(key, true)
-	// v holds no longer than until then.
-	if e == nil || !e.began.within(e.life, v.look.after(v.of.heartbeat)) {
-		return value, false, false
-	}
-	return e.value, e.found, true
-}
-
-func (c *Cache[K, V]) view() View {
+func (c *Cache[K, V]) view() view {
 	if c.coherence == nil {
-		return View{}
+		return view{}
 	}
-	return c.coherence.View()
+	return c.coherence.view()
 }
 
 // kept returns what memory has of key and nothing has invalidated, whatever its age.
@@ -234,7 +219,7 @@ func (c *Cache[K, V]) intact(number uint64, places []uint32) bool {
 
 // usable is what an entry, read from memory after v was taken, answers now. The clock is read last: a process that stood
 // still in between must not take for current what was current before.
-func (c *Cache[K, V]) usable(e *entry[V], v View) (value V, found, ok bool) {
+func (c *Cache[K, V]) usable(e *entry[V], v view) (value V, found, ok bool) {
 	if e == nil {
 		return value, false, false
 	}

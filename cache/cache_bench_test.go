@@ -90,26 +90,6 @@ func BenchmarkGet(b *testing.B) {
 	})
 }
 
-// BenchmarkRecall is what the warm path does: it reads the clock once for all that it asks of memory.
-func BenchmarkRecall(b *testing.B) {
-	eachDistribution(b, func(b *testing.B, keys []benchKey, order []int) {
-		co, c := benchCoherent(benchEntries)
-		defer c.Close()
-		for _, k := range keys {
-			c.Put(k, &benchValue{})
-		}
-		b.ReportAllocs()
-		b.ResetTimer()
-		b.RunParallel(func(pb *testing.PB) {
-			for i := rand.IntN(len(order)); pb.Next(); i++ {
-				if _, found, _ := c.Recall(co.View(), keys[order[i%len(order)]]); !found {
-					b.Error("nothing")
-				}
-			}
-		})
-	})
-}
-
 // BenchmarkGetAmidChanges is BenchmarkGet with an invalidation of something else every thousand reads.
 func BenchmarkGetAmidChanges(b *testing.B) {
 	eachDistribution(b, func(b *testing.B, keys []benchKey, order []int) {

@@ -140,25 +140,22 @@ func (c *Coherence) moment(t time.Time) moment {
 
 func (c *Coherence) now() moment { return c.moment(c.clock()) }
 
-// View is what one look at the source vouches for: everything that is read from memory after the View was taken, for as
-// long as it holds. The zero View vouches for nothing.
-type View struct {
+// view is what one look at the source vouches for: everything that is read from memory after the view was taken, for as
+// long as it holds.
+type view struct {
 	of   *Coherence
-	look *look // the last completed one when the View was taken: what it saw had been invalidated by then
+	look *look // the last completed one when the view was taken: what it saw had been invalidated by then; nil: none
 }
 
-// View takes one.
-func (c *Coherence) View() View { return View{c, c.look.Load()} }
+func (c *Coherence) view() view { return view{c, c.look.Load()} }
 
-// Holds reports whether memory was current all along until now, a reading of the Coherence's clock that was taken after
-// memory was read: so a process that stood still in between does not take for current what was current before.
-func (v View) Holds(now time.Time) bool { return v.look != nil && v.holds(v.of.moment(now)) }
-
-func (v View) holds(now moment) bool { return v.look != nil && v.look.within(v.of.heartbeat, now) }
+// holds reports whether memory was current all along until now, a reading of the clock that was taken after memory was
+// read: so a process that stood still in between does not take for current what was current before.
+func (v view) holds(now moment) bool { return v.look != nil && v.look.within(v.of.heartbeat, now) }
 
 // ceased is the moment at which memory ceased to be current; ok false: it may not answer at now, even if the source
 // cannot be read.
-func (v View) ceased(now moment) (moment, bool) {
+func (v view) ceased(now moment) (moment, bool) {
 	if v.look == nil || v.of.maxStale <= 0 || v.holds(now) || !v.look.within(v.of.heartbeat+v.of.maxStale, now) {
 		return moment{}, false
 	}
@@ -167,13 +164,13 @@ func (v View) ceased(now moment) (moment, bool) {
 
 // Current reports whether answers come from memory now.
 func (c *Coherence) Current() bool {
-	v := c.View()
+	v := c.view()
 	return v.holds(c.now())
 }
 
 // Usable reports whether memory may answer now: it is current, or not longer ago than MaxStale it was.
 func (c *Coherence) Usable() bool {
-	v := c.View()
+	v := c.view()
 	return v.look != nil && v.look.within(c.heartbeat+c.maxStale, c.now())
 }
 
@@ -193,7 +190,7 @@ type CoherenceState struct {
 // State returns it.
 func (c *Coherence) State() CoherenceState {
 	s := CoherenceState{ReadsThrough: c.reads.Load(), StaleAnswers: c.stale.Load(), Resets: c.resets.Load()}
-	v := c.View()
+	v := c.view()
 	if v.look == nil {
 		return s
 	}

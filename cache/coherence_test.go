@@ -259,33 +259,6 @@ func TestAProcessThatStoodStillTakesNothingOldForCurrent(t *testing.T) {
 	}
 }
 
-func TestWhatAViewVouchesForIsHeldAgainstTheClockAfterwards(t *testing.T) {
-	w := newWorld(CoherenceConfig{Heartbeat: time.Second, MaxStale: time.Minute})
-	c := w.cache(t, Config{Entries: 8, TTL: 10 * time.Second, NegativeTTL: 10 * time.Second})
-	mustFind(t, c, "k", "v", answering("v", true))
-	mustFind(t, c, "none", "", answering("", false))
-	view := w.View()
-	if v, found, ok := c.Recall(view, "k"); v != "v" || !found || !ok || !view.Holds(w.clock.Now()) {
-		t.Errorf("Recall = %q %v %v", v, found, ok)
-	}
-	if _, found, ok := c.Recall(view, "none"); found || !ok {
-		t.Errorf("that there is none: %v %v", found, ok)
-	}
-	if _, _, ok := c.Recall(View{}, "k"); ok {
-		t.Error("the zero View answers")
-	}
-	w.clock.step(time.Second)
-	w.Looked(w.clock.Now())
-	if view.Holds(w.clock.Now()) {
-		t.Error("a look that came later vouches for what was read before it")
-	}
-	w.clock.step(8 * time.Second)
-	w.Looked(w.clock.Now())
-	if _, _, ok := c.Recall(w.View(), "k"); ok {
-		t.Error("Recall answers with what is past its TTL before the View ends to hold")
-	}
-}
-
 func TestMemoryAnswersOnlyWhileSomebodyLooks(t *testing.T) {
 	w := newWorld(CoherenceConfig{Heartbeat: time.Second, MaxStale: time.Minute})
 	c := w.cache(t, roomy())
@@ -326,7 +299,7 @@ func TestCurrentGoesByTheClockThatShowsMore(t *testing.T) {
 		{"past max_stale by the monotonic clock alone", 1100, -1, false, false},
 		{"before the look", -1, -1, false, false},
 	} {
-		v := View{of: co, look: &look{moment: moment{5000, 1_000_000}}}
+		v := view{of: co, look: &look{moment: moment{5000, 1_000_000}}}
 		now := moment{5000 + c.mono, 1_000_000 + c.wall}
 		if got := v.holds(now); got != c.current {
 			t.Errorf("%s: current %v", c.name, got)
@@ -335,10 +308,10 @@ func TestCurrentGoesByTheClockThatShowsMore(t *testing.T) {
 			t.Errorf("%s: may answer stale %v", c.name, got)
 		}
 	}
-	if co.View().holds(moment{}) || co.View().Holds(time.Now()) {
+	if co.view().holds(moment{}) {
 		t.Error("current without any look")
 	}
-	if _, ok := co.View().ceased(moment{}); ok {
+	if _, ok := co.view().ceased(moment{}); ok {
 		t.Error("stale without any look")
 	}
 }
