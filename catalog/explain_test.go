@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"maps"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -138,6 +139,41 @@ func TestSQLiteDoesNotPlanByTheValuesOfParameters(t *testing.T) {
 			t.Errorf("%s has a bare parameter: %s", name, text)
 		}
 	}
+}
+
+// A page of the audit log is read by index however long the log is, behind another page and between two moments too.
+func TestAuditPageIsReadByIndex(t *testing.T) {
+	onBothEngines(t, func(t *testing.T, url string) {
+		h := openTest(t, url)
+		series := "(SELECT i::text AS i FROM generate_series(1, 3000) AS i) AS series"
+		verb := "EXPLAIN "
+		if h.engine == EngineSQLite {
+			verb = "EXPLAIN QUERY PLAN "
+			series = "(WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000) SELECT CAST(i AS TEXT) AS i FROM n) AS series"
+		}
+		execAs(t, url, h, "INSERT INTO sys_audit_logs (id, event_type, created_at) SELECT 'a' || i, 'e', i FROM "+series)
+		execAs(t, url, h, "ANALYZE")
+		conn, err := h.write.Conn(t.Context())
+		must(t, err)
+		defer conn.Close()
+		for _, p := range []Page{{Limit: 10}, {Limit: 10, After: place("2000", "a2000")}, {Limit: 10, Since: "2900", Until: "2950"}} {
+			var c conditions
+			order, err := h.AuditLogs.newestFirst(p, &c)
+			must(t, err)
+			text := h.AuditLogs.listing(c, order, p.Limit)
+			for i, a := range c.args {
+				v, ok := a.(sql.NullString)
+				if !ok {
+					v.String = a.(string)
+				}
+				text = regexp.MustCompile(`[$?]`+strconv.Itoa(i+1)+`\b`).ReplaceAllString(text, "'"+v.String+"'")
+			}
+			plan := explain(t, conn, verb+text)
+			if !strings.Contains(plan, "tenantgate_audit_created") || strings.Contains(plan, "Sort") || strings.Contains(plan, "TEMP B-TREE") {
+				t.Errorf("%+v:\n%s", p, plan)
+			}
+		}
+	})
 }
 
 // explain returns the last column of each row.

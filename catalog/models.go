@@ -65,6 +65,8 @@ type model[ID ~string, T any] struct {
 	batch batch
 	// gone ends, in the same transaction, what must not outlive a row that is deleted.
 	gone func(ctx context.Context, tx *Tx, id ID) error
+	// newest: lists begin with the newest row.
+	newest bool
 	// hidden columns never show in an audit row's details.
 	hidden []string
 	// quiet columns change without an audit row.
@@ -193,7 +195,7 @@ func planFields(p *PricingPlan) []any {
 
 func auditModel() model[AuditID, HostAuditLog] {
 	return model[AuditID, HostAuditLog]{
-		table: "sys_audit_logs", noun: "audit_log",
+		table: "sys_audit_logs", noun: "audit_log", newest: true,
 		columns: []string{"id", "actor_user_id", "event_type", "target_id", "details", "ip_address", "created_at"},
 		fields: func(a *HostAuditLog) []any {
 			return []any{&a.ID, &a.ActorUserID, &a.EventType, &a.TargetID, &a.Details, &a.IPAddress, &a.CreatedAt}
@@ -204,7 +206,7 @@ func auditModel() model[AuditID, HostAuditLog] {
 // jobModel hides payload and error_log from audit rows: they are another program's text and may hold anything.
 func jobModel() model[JobID, SystemJob] {
 	return model[JobID, SystemJob]{
-		table: "sys_jobs", noun: "job",
+		table: "sys_jobs", noun: "job", newest: true,
 		columns: []string{"id", "job_type", "status", "payload", "error_log", "created_at", "completed_at"},
 		fields: func(j *SystemJob) []any {
 			return []any{&j.ID, &j.JobType, &j.Status, &j.Payload, &j.ErrorLog, &j.CreatedAt, &j.CompletedAt}

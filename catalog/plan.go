@@ -45,6 +45,7 @@ func hostIndexes() []indexPlan {
 		{name: "tenantgate_memberships_user_tenant", table: "core_memberships"},
 		{name: "tenantgate_memberships_tenant", table: "core_memberships"},
 		{name: "tenantgate_subscriptions_newest", table: "core_subscriptions"},
+		{name: "tenantgate_audit_created", table: "sys_audit_logs"},
 	}
 }
 

@@ -3,6 +3,7 @@ package catalog
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 )
 
@@ -104,6 +105,27 @@ func (s *Sessions) list(ctx context.Context, name string, args ...any) ([]Sessio
 		return rows.Err()
 	})
 	return found, err
+}
+
+// List returns a page of everybody's sessions, newest first, and what to put into Page.After for the next one. It takes
+// no filter.
+func (s *Sessions) List(ctx context.Context, p Page) (page []Session, next string, err error) {
+	if len(p.Filter) > 0 || p.Since != "" || p.Until != "" {
+		return nil, "", errors.New("list sessions: no filter is known")
+	}
+	var created, id string
+	if p.After != "" {
+		if created, id, err = parsePlace(p.After); err != nil {
+			return nil, "", fmt.Errorf("list sessions: %w", err)
+		}
+	}
+	page, err = s.list(ctx, "session_page", created, id, p.limit()+1)
+	if len(page) > p.limit() {
+		page = page[:p.limit()]
+		last := &page[len(page)-1]
+		next = place(last.CreatedAt, string(last.ID))
+	}
+	return page, next, err
 }
 
 // DeleteExpired removes sessions whose expires_at is at or before now (text, see Timestamp) and says how many.

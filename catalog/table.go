@@ -10,21 +10,6 @@ import (
 	"strings"
 )
 
-// Page selects a part of a list, in the order of ids.
-type Page struct {
-	// After is the `next` of the page before; "" begins.
-	After string
-	// Limit is between 1 and 1000; 0 is 100, more is 1000.
-	Limit int
-	// Filter holds columns and the text they must equal ("true" and "false" for booleans). An unknown column is an error.
-	Filter map[string]string
-}
-
-const (
-	defaultPage = 100
-	maxPage     = 1000
-)
-
 // Table is one of the models. Each write is audited in its own transaction, or in the Tx that the table belongs to.
 // Statements are put together from the model's fixed column names alone; every value travels as a parameter.
 type Table[ID ~string, T any] struct {
@@ -176,80 +161,6 @@ func (t *Table[ID, T]) find(ctx context.Context, at access, op, text string, arg
 		return rows.Err()
 	})
 	return found, err
-}
-
-// List returns a page of rows, and what to put into Page.After for the next one, "" at the end. Rows without an id, which
-// other programs may have left, come with the first page, at most 1000 of them, in addition to its limit if need be:
-// nothing can name them.
-func (t *Table[ID, T]) List(ctx context.Context, p Page) (page []T, next string, err error) {
-	limit := p.Limit
-	if limit <= 0 {
-		limit = defaultPage
-	}
-	limit = min(limit, maxPage)
-	var where []string
-	var args []any
-	for column, want := range p.Filter {
-		v, err := t.filterValue(column, want)
-		if err != nil {
-			return nil, "", err
-		}
-		args = append(args, v)
-		where = append(where, column+" = $"+strconv.Itoa(len(args)))
-	}
-	if p.After != "" {
-		args = append(args, storable(p.After))
-		where = append(where, t.key()+" > $"+strconv.Itoa(len(args)))
-	}
-	if page, err = t.page(ctx, where, args, limit+1); err != nil {
-		return nil, "", err
-	}
-	var nameless []T
-	if len(page) > limit && t.id(&page[limit-1]) == "" { // no page could begin behind such a row
-		if nameless, err = t.page(ctx, append(where, "coalesce("+t.key()+", '') = ''"), args, maxPage); err != nil {
-			return nil, "", err
-		}
-		if page, err = t.page(ctx, append(where, t.key()+" > ''"), args, limit+1); err != nil {
-			return nil, "", err
-		}
-	}
-	if len(page) > limit {
-		page = page[:limit]
-		next = t.id(&page[limit-1])
-	}
-	return append(nameless, page...), next, nil
-}
-
-// page reads at most limit of the rows that satisfy all of where, in the order of ids, those without one first.
-func (t *Table[ID, T]) page(ctx context.Context, where []string, args []any, limit int) ([]T, error) {
-	text := t.selects
-	if len(where) > 0 {
-		text += " WHERE " + strings.Join(where, " AND ")
-	}
-	text += " ORDER BY " + t.key() + " LIMIT " + strconv.Itoa(limit)
-	return t.find(ctx, t.at, "list "+t.noun, t.dialect(text), args)
-}
-
-func (t *Table[ID, T]) filterValue(column, want string) (any, error) {
-	i := slices.Index(t.columns, column)
-	if i < 0 || slices.Contains(t.hidden, column) {
-		return nil, fmt.Errorf("list %s: no such column to filter by: choose one of %s", t.noun, strings.Join(t.columns, ", "))
-	}
-	switch t.fields(new(T))[i].(type) {
-	case **bool, *bool:
-		b, err := strconv.ParseBool(want)
-		if err != nil {
-			return nil, fmt.Errorf("list %s: filter by %s: write true or false", t.noun, column)
-		}
-		return b, nil
-	case **int64:
-		n, err := strconv.ParseInt(want, 10, 32)
-		if err != nil {
-			return nil, fmt.Errorf("list %s: filter by %s: write a number", t.noun, column)
-		}
-		return n, nil
-	}
-	return storable(want), nil
 }
 
 // Update makes the stored row equal to row: it writes the columns in which they differ, and nothing if there is no

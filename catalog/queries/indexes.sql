@@ -19,6 +19,10 @@ CREATE INDEX CONCURRENTLY IF NOT EXISTS tenantgate_memberships_tenant ON core_me
 CREATE INDEX CONCURRENTLY IF NOT EXISTS tenantgate_subscriptions_newest
 ON core_subscriptions (tenant_id, payment_type, (coalesce(created_at, '')) COLLATE "C")
 
+-- name: tenantgate_audit_created
+CREATE INDEX CONCURRENTLY IF NOT EXISTS tenantgate_audit_created
+ON sys_audit_logs ((coalesce(created_at, '')) COLLATE "C", (coalesce(id, '')) COLLATE "C")
+
 -- name: has_doubled_oauth_id
 SELECT 1 FROM core_users WHERE oauth_id <> '' GROUP BY oauth_id HAVING count(*) > 1 LIMIT 1
 

@@ -190,8 +190,8 @@ func process(t testing.TB, dir string, environ []string, args ...string) (*exec.
 	return cmd, &out, &errs
 }
 
-// count asks the database itself, beside the program.
-func (c *cli) count(text string) int {
+// open reaches the database itself, beside the program.
+func (c *cli) open() *sql.DB {
 	c.t.Helper()
 	driver, url := "sqlite", strings.TrimPrefix(c.environ[0], "TENANTGATE_HOST_DATABASE_URL=")
 	if strings.HasPrefix(url, "postgresql") {
@@ -201,8 +201,22 @@ func (c *cli) count(text string) int {
 	if err != nil {
 		c.t.Fatal(err)
 	}
+	return db
+}
+
+func (c *cli) exec(text string) {
+	c.t.Helper()
+	db := c.open()
 	defer func() { _ = db.Close() }()
-	var n int
+	if _, err := db.ExecContext(c.t.Context(), text); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+func (c *cli) count(text string) (n int) {
+	c.t.Helper()
+	db := c.open()
+	defer func() { _ = db.Close() }()
 	if err := db.QueryRowContext(c.t.Context(), text).Scan(&n); err != nil {
 		c.t.Fatal(err)
 	}

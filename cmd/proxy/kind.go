@@ -39,6 +39,7 @@ type kind[ID ~string, T any] struct {
 	// not open stays as it is stored and is an error.
 	unlock   func(context.Context, []T) error
 	required []string // flags that create needs
+	newest   bool     // list begins with the newest
 	filters  []string // columns by which list filters, by flags of their names
 	// examples of each verb's arguments.
 	examples map[string]string
@@ -66,6 +67,10 @@ func (k *kind[ID, T]) list(p *program) *cobra.Command {
 	cmd := &cobra.Command{Use: "list", Short: "List " + k.plural, Example: k.example("list"), Args: noArgs}
 	output := outputFlag(cmd)
 	page := pageFlags(cmd)
+	if k.newest {
+		cmd.Short += ", newest first"
+		moments(cmd, page)
+	}
 	filter := k.filterFlags(cmd)
 	reveal := k.revealFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {

@@ -33,7 +33,7 @@ func (p *program) root() *cobra.Command {
 		members().command(p), plans().command(p, notYet("sync", "Compare plans with Stripe")),
 		subscriptions().command(p), domains().command(p, domainVerify(p)), sessionCommand(p),
 		auditCommand(p), keyCommand(p), versionCommand(p), completionCommand(p),
-		tokenCommand(p), notYet("job", "Administer jobs"),
+		tokenCommand(p), jobCommand(p),
 	)
 	return root
 }

@@ -36,20 +36,24 @@ func sessionRecord(s *catalog.Session) record {
 
 func sessionList(p *program) *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "list --user ID|EMAIL", Short: "List a user's sessions, newest first", Args: noArgs,
+		Use: "list", Short: "List sessions, of a user or everybody's, newest first", Args: noArgs,
 		Example: "tenantgate session list --user ada@example.com",
 	}
 	output := outputFlag(cmd)
 	page := pageFlags(cmd)
-	user := cmd.Flags().String("user", "", "the user's id or e-mail address")
+	user := cmd.Flags().String("user", "", "only this user's: id or e-mail address")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if err := page.check(); err != nil {
 			return err
 		}
-		if *user == "" {
-			return errNotYet("listing everybody's sessions", "name a user with --user")
-		}
 		return p.withHost(cmd.Context(), func(ctx context.Context, host *catalog.HostDatabase) error {
+			if *user == "" {
+				all, next, err := host.Sessions.List(ctx, page.Page)
+				if err != nil {
+					return fmt.Errorf("list sessions: %w", err)
+				}
+				return writeList(p.out, *output, sessionColumns(), sessionRecords(all), next)
+			}
 			id, err := findUser(ctx, &host.Tables, *user)
 			if err != nil {
 				return err
@@ -82,11 +86,15 @@ func cutPage(all []catalog.Session, page catalog.Page) ([]record, string, error)
 		all = all[:page.Limit]
 		next = string(all[page.Limit-1].ID)
 	}
+	return sessionRecords(all), next, nil
+}
+
+func sessionRecords(all []catalog.Session) []record {
 	rows := make([]record, len(all))
 	for i := range all {
 		rows[i] = sessionRecord(&all[i])
 	}
-	return rows, next, nil
+	return rows
 }
 
 func sessionShow(p *program) *cobra.Command {
@@ -168,26 +176,4 @@ func revoked(user catalog.UserID, rows []catalog.Session, n int) record {
 	}
 	slices.Sort(hosts)
 	return record{{"user_id", string(user)}, {"revoked", n}, {"hosts", strings.Join(slices.Compact(hosts), " ")}}
-}
-
-// auditList shows the log; nothing here writes it.
-func auditList(p *program) *cobra.Command {
-	type row = catalog.HostAuditLog
-	k := &kind[catalog.AuditID, row]{
-		name: "audit", plural: "audit rows",
-		columns: []column[row]{
-			idColumn("id", "id", func(r *row) *catalog.AuditID { return &r.ID }),
-			textColumn("actor_user_id", "who", func(r *row) **string { return &r.ActorUserID }, nil),
-			textColumn("event_type", "what", func(r *row) **string { return &r.EventType }, nil),
-			textColumn("target_id", "to which row", func(r *row) **string { return &r.TargetID }, nil),
-			textColumn("details", "JSON", func(r *row) **string { return &r.Details }, nil),
-			textColumn("ip_address", "from where", func(r *row) **string { return &r.IPAddress }, nil),
-			textColumn("created_at", "when", func(r *row) **string { return &r.CreatedAt }, nil),
-		},
-		table:    func(t *catalog.Tables) *catalog.Table[catalog.AuditID, row] { return &t.AuditLogs },
-		id:       func(r *row) *catalog.AuditID { return &r.ID },
-		filters:  []string{"event_type", "actor_user_id", "target_id"},
-		examples: map[string]string{"list": "--target-id acme --limit 50"},
-	}
-	return k.list(p)
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -105,6 +106,25 @@ func TestSessionsAreListedShownAndRevoked(t *testing.T) {
 		if n := len(c.audit("session.revoked")); n != 3 {
 			t.Errorf("%d audit rows", n)
 		}
-		c.fails(1, "--user", "session", "list")
+		signIn(t, c, "u1", ids...)
+		signIn(t, c, "u2", strings.Repeat("e", 32))
+		var seen []string
+		for after, more := "", true; more; {
+			args := []string{"session", "list", "--limit", "3", "--output", "json"}
+			if after != "" {
+				args = append(args, "--after", after)
+			}
+			page := decode(t, c.ok(args...))
+			for _, row := range items(t, page) {
+				seen = append(seen, row["id"].(string))
+			}
+			after = page["next"].(string)
+			more = after != ""
+		}
+		slices.Sort(seen)
+		if want := append(slices.Clone(ids), strings.Repeat("e", 32)); !slices.Equal(seen, want) {
+			t.Errorf("everybody's sessions: %v, want %v", seen, want)
+		}
+		c.fails(1, "not the `next`", "session", "list", "--after", ids[0])
 	})
 }

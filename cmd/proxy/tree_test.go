@@ -48,7 +48,7 @@ func TestEveryCommandHelpsWithAnExampleOfItself(t *testing.T) {
 func TestWhatIsNotSupportedYetFails(t *testing.T) {
 	c := newCLI(t, sqliteURL(t))
 	for _, line := range []string{
-		"job list", "job retry x", "tenant provision --id a", "tenant migrate --all",
+		"job retry x", "tenant provision --id a", "tenant migrate --all",
 		"tenant doctor", "plan sync --dry-run",
 		"audit verify", "audit export", "audit archive --before x",
 	} {
