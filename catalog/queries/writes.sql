@@ -35,7 +35,8 @@ LIMIT 1000
 
 -- name: session_page
 -- Everybody's, newest first: $1 created_at and $2 id of the last one of the page before ('' to begin), $3 how many.
-SELECT id, user_id, tenant_id, host, provider, subject, sid, mac, id_token, created_at, expires_at, last_seen
+SELECT id, user_id, tenant_id, host, provider, subject, sid, mac, id_token, created_at, expires_at, last_seen, sign_in,
+	signed_in_at, only_tenant
 FROM tenantgate.sys_sessions
 WHERE $1 = '' OR (created_at COLLATE "C", id COLLATE "C") < ($1, $2)
 ORDER BY created_at COLLATE "C" DESC, id COLLATE "C" DESC
