@@ -18,14 +18,17 @@ func sessionCommand(p *program) *cobra.Command {
 }
 
 func sessionColumns() []string {
-	return []string{"id", "user_id", "tenant_id", "host", "provider", "subject", "sid", "created_at", "expires_at", "last_seen", "sign_in", "only_tenant"}
+	return []string{
+		"id", "user_id", "tenant_id", "host", "provider", "subject", "sid", "created_at", "expires_at", "last_seen", "sign_in", "signed_in_at",
+		"only_tenant",
+	}
 }
 
 // sessionRecord holds nothing that opens a session.
 func sessionRecord(s *catalog.Session) record {
 	fields := []string{
 		string(s.ID), string(s.UserID), string(s.TenantID), s.Host, s.Provider, s.Subject, s.SID, s.CreatedAt, s.ExpiresAt, s.LastSeen,
-		s.SignInOf(), string(s.OnlyTenant),
+		s.SignInOf(), s.SignedInAt, string(s.OnlyTenant),
 	}
 	out := make(record, len(fields))
 	for i, name := range sessionColumns() {
