@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -77,10 +76,6 @@ func notYet(name, short string) *cobra.Command {
 			return fmt.Errorf("%s: not supported yet", cmd.CommandPath())
 		},
 	}
-}
-
-func errNotYet(what, instead string) error {
-	return errors.New(what + " is not supported yet; " + instead)
 }
 
 func noArgs(cmd *cobra.Command, args []string) error {
