@@ -51,6 +51,7 @@ type nest struct {
 	provider     *leakyProvider
 	world        *gatetest.World
 	middleware   bool
+	admin        *httptest.Server // the admin listener
 
 	seen sync.Map // tenants whose URI the app received verbatim
 }
@@ -132,7 +133,7 @@ func (n *nest) seed(t *testing.T) {
 	}
 	err = host.InTx(ctx, func(tx *catalog.Tx) error {
 		errs := []error{
-			tx.GlobalUsers.Insert(ctx, &catalog.GlobalUser{ID: "uid-owner", Email: new("owner@people.test"), OAuthID: new("owner"), PasswordHash: new(n.plant("password hash"))}),
+			tx.GlobalUsers.Insert(ctx, &catalog.GlobalUser{ID: "uid-owner", Email: new("owner@people.test"), OAuthID: new("owner"), IsSysAdmin: new(true), PasswordHash: new(n.plant("password hash"))}),
 		}
 		for id, uri := range n.uris {
 			status := "active"
@@ -205,6 +206,7 @@ func (e spans) ExportSpans(_ context.Context, list []sdktrace.ReadOnlySpan) erro
 func (e spans) Shutdown(context.Context) error { return nil }
 
 func (n *nest) configure(c *config.Config) {
+	c.Admin.PublicURL = gatetest.PublicURL(n.admin.Listener)
 	c.SecretKey = secret.New(n.input(n.masterSecret))
 	c.HostDatabase.Refs = catalog.Refs{EnvPrefix: "CANARY_", Dir: n.dir}
 	decoded, err := base64.StdEncoding.DecodeString(c.SecretKey.Reveal())
@@ -230,6 +232,7 @@ func (n *nest) configure(c *config.Config) {
 
 // visit runs every kind of traffic through one gate and closes it, so that the last span is out.
 func (n *nest) visit(t *testing.T, l net.Listener) {
+	n.admin = httptest.NewUnstartedServer(nil)
 	w, err := gatetest.Start(t.Context(), gatetest.Options{
 		HostURL: n.hostURL, App: n, Middleware: n.middleware, Listener: l, Provider: &gatetest.Provider{Provider: n.provider.Provider},
 		LogWriter: teller{n.spill, "log"}, SpanExporter: spans{n.spill}, Configure: n.configure,
@@ -238,6 +241,9 @@ func (n *nest) visit(t *testing.T, l net.Listener) {
 		t.Fatal(err)
 	}
 	n.world = w
+	n.admin.Config.Handler = w.Gate.AdminHandler()
+	n.admin.Start()
+	defer n.admin.Close()
 	defer func() {
 		if err := w.Close(); err != nil {
 			t.Error(err)
@@ -248,6 +254,7 @@ func (n *nest) visit(t *testing.T, l net.Listener) {
 	n.probes(t, session)
 	n.tokens(t)
 	n.logouts(t)
+	n.administrator(t)
 	n.rows(t)
 	n.pages(t, session)
 	n.outage(t)

@@ -4,11 +4,13 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"testing"
 	"time"
 
 	"github.com/tenantgate/tenantgate/auth"
 	"github.com/tenantgate/tenantgate/catalog"
+	"github.com/tenantgate/tenantgate/internal/gatetest"
 	"github.com/tenantgate/tenantgate/internal/seal"
 	"github.com/tenantgate/tenantgate/internal/secret"
 )
@@ -88,4 +90,60 @@ func (n *nest) behindTheDoors(t *testing.T, admin, token, cookie string) {
 			}
 		}
 	}
+}
+
+// administrator signs in at the admin listener, uses the session there and elsewhere, and signs out. What travels between
+// browser and listeners is the browser's; everything else that tells of it is looked at.
+func (n *nest) administrator(t *testing.T) {
+	t.Helper()
+	c := n.world.Client()
+	defer c.CloseIdleConnections()
+	c.CheckRedirect = func(req *http.Request, _ []*http.Request) error {
+		q := req.URL.Query()
+		for name, what := range map[string]string{"code": "hand-off code", "handoff": "ask for a hand-off"} {
+			if v := q.Get(name); v != "" && req.URL.Path != "/_gate/callback/dev" {
+				n.learn(what, v)
+			}
+		}
+		return nil
+	}
+	admin := gatetest.PublicURL(n.admin.Listener)
+	at, err := url.Parse(admin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := c.Do(request(t, http.MethodGet, admin+"/_gate/login?return_to=/api/v1/whoami"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = res.Body.Close()
+	page := res.Request.URL
+	if res, err = c.PostForm(page.String(), url.Values{"id": {page.Query().Get("id")}, "subject": {"owner"}}); err != nil {
+		t.Fatal(err)
+	}
+	_ = res.Body.Close()
+	if res.Request.URL.String() != admin+"/api/v1/whoami" || res.StatusCode != http.StatusOK {
+		t.Fatalf("the sign-in ended at %s with %s", res.Request.URL.Path, res.Status)
+	}
+	session := ""
+	for _, k := range c.Jar.Cookies(at) {
+		if k.Name == "tg_admin" {
+			session = k.Value
+			n.learn("admin session", session)
+		}
+	}
+	for _, target := range []string{admin + "/", admin + "/api/v1/whoami", admin + "/nothing", n.world.URL + "/t/plain/app/x", n.world.URL + "/public/x", n.world.URL + "/_gate/whoami"} {
+		req := request(t, http.MethodGet, target)
+		req.Header.Set("Cookie", "tg_admin="+session)
+		bare := &http.Client{Transport: n.world.Transport()}
+		n.tell("admin page", do(t, bare, req).text())
+		bare.CloseIdleConnections()
+	}
+	req := request(t, http.MethodPost, admin+"/_gate/logout")
+	req.Header.Set("Origin", admin)
+	a := do(t, c, req)
+	if a.status != http.StatusOK {
+		t.Errorf("signing out ended with %d", a.status)
+	}
+	n.tell("admin page", a.body)
 }
