@@ -84,7 +84,7 @@ func TestSignInOnEveryHostInABrowser(t *testing.T) {
 	}
 	isAt(t, ctx, acme+"/")
 
-	// Sign out on the custom domain by the keyboard: the button is the first thing that a form of the page has.
+	// Sign out on the custom domain.
 	browsertest.Open(t, ctx, domain+"/_gate/logout")
 	looks(t, ctx, "logout")
 	browsertest.Click(t, ctx, `form[method="post"] button.primary`)
