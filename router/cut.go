@@ -54,7 +54,7 @@ func (g *Gate) enter(r *http.Request, x *exchange) (in *http.Request, leave func
 		x.open.ends(func() { c.end(x.open.cut.Load().Code, cancel) })
 		return c
 	}
-	g.streams.add(&x.open, x, cancel)
+	g.streams.add(&x.open, x, x.seen, cancel)
 	return r, func() {
 		g.streams.remove(&x.open)
 		cancel()

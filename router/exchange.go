@@ -29,7 +29,8 @@ type exchange struct {
 	verdict Verdict
 	// assertion is signed before anything is forwarded; "" where there is none.
 	assertion string
-	open      open // where it was let through for somebody
+	seen      uint64 // streams.changes, before it was judged
+	open      open   // where it was let through for somebody
 
 	code     Code // what the log and the metrics call the outcome; "" for forwarded
 	denial   *Denial

@@ -222,6 +222,7 @@ func (g *Gate) serve(rw http.ResponseWriter, r *http.Request, app http.Handler) 
 	end := g.begin(x)
 	defer g.finish(w, r, x, end)
 	x.readFacts(r, g.tenantHeader)
+	x.seen = g.streams.changes.Load()
 	g.judge(x)
 	switch v := &x.verdict; {
 	case v.Denial != nil:

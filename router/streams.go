@@ -67,6 +67,8 @@ func (o *open) keys() StreamKeys {
 	k := StreamKeys{User: v.Identity.User, Session: v.Identity.Session}
 	if v.Grant != nil {
 		k.Tenant, k.Plan = v.Grant.Tenant.ID, catalog.PlanID(v.Grant.Plan.Key)
+	} else {
+		k.Tenant = v.Identity.OnlyTenant // whose domain the session is good on
 	}
 	return k
 }
@@ -128,6 +130,9 @@ type streams struct {
 	// counted is told of each cut.
 	counted func(*open, *Denial)
 
+	// changes counts the calls of reconsider: a request that was judged before one and came in after it missed it.
+	changes atomic.Uint64
+
 	probing atomic.Bool
 
 	ctx    context.Context
@@ -156,10 +161,18 @@ func (s *streams) close() {
 	s.group.Wait()
 }
 
-// add registers a request that was let through; cancel ends its way to the app.
-func (s *streams) add(o *open, x *exchange, cancel context.CancelFunc) {
+// add registers a request that was let through; cancel ends its way to the app. What has changed since before it was
+// judged, seen being changes of then, may have been missed by that judgement and by reconsider: it is judged anew.
+func (s *streams) add(o *open, x *exchange, seen uint64, cancel context.CancelFunc) {
 	o.x, o.cancel = x, cancel
 	o.shard = &s.shards[rand.Uint32N(streamShards)]
+	s.insert(o)
+	if s.changes.Load() != seen {
+		s.enqueue(o)
+	}
+}
+
+func (s *streams) insert(o *open) {
 	o.shard.mu.Lock()
 	defer o.shard.mu.Unlock()
 	o.next = o.shard.first
@@ -189,6 +202,7 @@ func (s *streams) remove(o *open) {
 // Reconsider judges every request under way anew whose keys changed says. It returns at once. What a new judgement
 // needs must have been forgotten before.
 func (s *streams) reconsider(changed func(StreamKeys) bool) {
+	s.changes.Add(1) // before the look: what comes in after it sees the number
 	var found []*open
 	s.each(func(o *open) {
 		if changed(o.keys()) {
