@@ -121,16 +121,19 @@ func (tx *Tx) DeleteSignIn(ctx context.Context, session *Session) ([]Session, er
 	if err := tx.LockSessions(ctx, session.UserID); err != nil {
 		return nil, err
 	}
-	rows, err := tx.Sessions.ListBySignIn(ctx, session.UserID, session.SignInOf())
-	if err != nil {
-		return nil, err
-	}
-	for i := range rows {
-		if err := tx.Sessions.Delete(ctx, rows[i].ID); err != nil {
-			return nil, err
+	var ended []Session
+	for { // a list is not longer than a thousand; a sign-in may have more
+		rows, err := tx.Sessions.ListBySignIn(ctx, session.UserID, session.SignInOf())
+		if err != nil || len(rows) == 0 {
+			return ended, err
 		}
+		for i := range rows {
+			if err := tx.Sessions.Delete(ctx, rows[i].ID); err != nil {
+				return nil, err
+			}
+		}
+		ended = append(ended, rows...)
 	}
-	return rows, nil
 }
 
 // TenantSlugs returns a slug of each tenant that has one and in which the user has a membership row, active or not.

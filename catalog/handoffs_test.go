@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -55,6 +56,33 @@ func TestHandoffIsTakenOnceByItsBrowserOnItsHost(t *testing.T) {
 		}
 		if n, err := h.Handoffs.DeleteExpired(ctx, row.ExpiresAt); n != 1 || err != nil {
 			t.Error(n, err)
+		}
+	})
+}
+
+func TestSignInEndsHoweverManySessionsItHas(t *testing.T) {
+	onBothEngines(t, func(t *testing.T, url string) {
+		h := openTest(t, url)
+		ctx := t.Context()
+		const many = 1001 // one more than a list shows
+		must(t, h.InTx(ctx, func(tx *Tx) error {
+			for i := range many {
+				s := Session{ID: SessionID(fmt.Sprintf("s%04d", i)), UserID: "u", Host: "app", SignIn: "a", MAC: "m", CreatedAt: fmt.Sprint(2000 + i), ExpiresAt: "9999"}
+				if err := tx.Sessions.Insert(ctx, &s); err != nil {
+					return err
+				}
+			}
+			return nil
+		}))
+		must(t, h.InTx(ctx, func(tx *Tx) error {
+			rows, err := tx.DeleteSignIn(ctx, &Session{ID: "s0000", UserID: "u", SignIn: "a"})
+			if len(rows) != many {
+				t.Errorf("%d sessions ended", len(rows))
+			}
+			return err
+		}))
+		if left, err := h.Sessions.ListByUser(ctx, "u"); err != nil || len(left) > 0 {
+			t.Errorf("%d sessions are left: %v", len(left), err)
 		}
 	})
 }
