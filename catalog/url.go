@@ -38,6 +38,15 @@ func parseURL(u DBURI) (location, error) {
 	return location{}, errors.New("host database url: unknown scheme: write postgresql://… or sqlite:PATH")
 }
 
+// CheckURL returns what New would refuse in a URL without asking any server. Its errors repeat nothing of u.
+func CheckURL(u DBURI) error {
+	loc, err := parseURL(u)
+	if err == nil && loc.engine == EnginePostgreSQL {
+		_, err = postgresConfig(loc)
+	}
+	return err
+}
+
 // checkPostgresURL finds the likeliest fault without pgx, whose errors repeat the URL.
 func checkPostgresURL(dsn string) error {
 	for rest := dsn; ; {

@@ -1,9 +1,12 @@
 package config
 
 import (
+	"cmp"
 	"net/url"
 	"slices"
 	"strings"
+
+	"github.com/tenantgate/tenantgate/catalog"
 )
 
 // hostDatabase judges the form of the URL. Nothing of it is ever repeated: it holds a password.
@@ -25,7 +28,7 @@ func (v *validator) hostDatabase() {
 	dialect, _, _ := strings.Cut(strings.ToLower(scheme), "+")
 	switch dialect {
 	case "postgresql", "postgres":
-		v.problem(path, postgresProblem(rest))
+		v.problem(path, cmp.Or(postgresProblem(rest), driverProblem(v.c.HostDatabase.URL)))
 	case "sqlite":
 		v.problem(path, sqliteProblem(rest))
 	default:
@@ -102,6 +105,16 @@ func postgresProblem(rest string) string {
 		return "asks for a standby by target_session_attrs; it must lead to the primary"
 	}
 	return ""
+}
+
+// driverProblem is what the driver does not take: a port that is no number, an unknown sslmode, a certificate that
+// cannot be read.
+func driverProblem(u catalog.DBURI) string {
+	err := catalog.CheckURL(u)
+	if err == nil {
+		return ""
+	}
+	return strings.TrimPrefix(err.Error(), "host database url: ")
 }
 
 // uriPasswords returns the passwords in a database URL, as written and decoded.
