@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -66,11 +67,16 @@ func Open(ctx context.Context, url string) (*HostDatabase, error) {
 // New opens the host database. It creates and upgrades the schema, unless Migrate is false: then nothing is created,
 // and what lacks is ErrSchema, saying what. ctx bounds the opening, not the database's life.
 func New(ctx context.Context, cfg Config) (*HostDatabase, error) {
+	migrates := cfg.Migrate == nil || *cfg.Migrate
+	if !migrates && fileMissing(cfg.URL) {
+		report, err := Check(ctx, cfg)
+		return nil, cmp.Or(err, incomplete(report.Changes))
+	}
 	h, err := open(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}
-	if cfg.Migrate == nil || *cfg.Migrate {
+	if migrates {
 		_, err = h.migrate(ctx)
 	} else {
 		err = h.requireSchema(ctx)

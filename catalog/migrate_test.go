@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"net/url"
 	"os"
@@ -348,6 +349,24 @@ func TestOtherRolesWriteAsBefore(t *testing.T) {
 			text += "; UPDATE public." + table.name + " SET created_at = 'x' WHERE id = 'guest'; DELETE FROM public." + table.name + " WHERE id = 'guest'"
 		}
 		execURL(t, u.String(), text)
+	}
+}
+
+func TestOnlyMigrateMakesTheSQLiteFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "host.db")
+	cfg := Config{URL: NewDBURI("sqlite:" + path), Migrate: new(false)}
+	report, err := Check(t.Context(), cfg)
+	must(t, err)
+	if _, err := New(t.Context(), cfg); !errors.Is(err, ErrSchema) {
+		t.Errorf("without migrate: %v", err)
+	}
+	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+		t.Fatalf("the file was made: %v", err)
+	}
+	done, err := Migrate(t.Context(), cfg)
+	must(t, err)
+	if len(done.Changes) == 0 || !slices.Equal(report.Changes, done.Changes) {
+		t.Errorf("check told of %d changes, migrate made %d", len(report.Changes), len(done.Changes))
 	}
 }
 

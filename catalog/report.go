@@ -5,6 +5,8 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 )
 
 // Report says what a migration did, or would do, and what in existing data is doubtful.
@@ -47,7 +49,17 @@ func Migrate(ctx context.Context, cfg Config) (Report, error) {
 //	audit_rewritten         rows of sys_audit_logs that some program changed or deleted, as far as the engine remembers:
 //	                        PostgreSQL counts them since its statistics were reset; SQLite shows gaps alone. No ids
 func Check(ctx context.Context, cfg Config) (Report, error) {
-	return onOpen(ctx, cfg, (*HostDatabase).Check)
+	if !fileMissing(cfg.URL) {
+		return onOpen(ctx, cfg, (*HostDatabase).Check)
+	}
+	// Opening would make the file. What would change is what an empty one elsewhere lacks.
+	dir, err := os.MkdirTemp("", "tenantgate-check-")
+	if err != nil {
+		return Report{}, safe("look at an empty database", err)
+	}
+	cfg.URL = NewDBURI("sqlite:" + filepath.Join(dir, "host.db"))
+	report, err := onOpen(ctx, cfg, (*HostDatabase).Check)
+	return report, errors.Join(err, safe("look at an empty database", os.RemoveAll(dir)))
 }
 
 func onOpen(ctx context.Context, cfg Config, f func(*HostDatabase, context.Context) (Report, error)) (Report, error) {
@@ -96,9 +108,13 @@ func (h *HostDatabase) requireSchema(ctx context.Context) error {
 		return errors.Join(errs...)
 	}
 	if changes := p.changes(); len(changes) > 0 {
-		return fmt.Errorf("%w: run `tenantgate migrate`, which would: %s", ErrSchema, joinSome(changes))
+		return incomplete(changes)
 	}
 	return nil
+}
+
+func incomplete(changes []string) error {
+	return fmt.Errorf("%w: run `tenantgate migrate`, which would: %s", ErrSchema, joinSome(changes))
 }
 
 // doubtKinds are the statements of check.sql, with what to tell.

@@ -50,6 +50,17 @@ func sqliteDSN(path string, params url.Values) string {
 	return u.String()
 }
 
+// fileMissing reports whether u names a database file that is not there and whose directory is.
+func fileMissing(u DBURI) bool {
+	loc, err := parseURL(u)
+	if err != nil || loc.engine != EngineSQLite {
+		return false
+	}
+	_, err = os.Lstat(loc.path)
+	_, noDir := os.Stat(filepath.Dir(loc.path))
+	return errors.Is(err, fs.ErrNotExist) && noDir == nil
+}
+
 // createPrivately makes the file readable by us alone. An existing file is not even opened: closing it would drop the
 // locks that this process may hold on it.
 func createPrivately(path string) error {
