@@ -90,7 +90,7 @@ func completionCommand(p *program) *cobra.Command {
 }
 
 func keyCommand(p *program) *cobra.Command {
-	cmd := group("key", "Make and rotate master secrets, renew keys", "tenantgate key generate > /run/secrets/tenantgate")
+	cmd := group("key", "Make and rotate master secrets, renew keys", "umask 077; tenantgate key generate >> /run/secrets/tenantgate")
 	cmd.AddCommand(&cobra.Command{
 		Use: "generate", Short: "Print a new master secret, alone", Args: noArgs,
 		Long: "Prints a new master secret, which is a line for secret_key_file. The first line signs, all verify: a new one\n" +

@@ -244,6 +244,14 @@ func TestSecretsComeFromFilesAndStandardInput(t *testing.T) {
 	if r := c.feed(strings.Repeat("x", maxSecretFile+1), "tenant", "create", "--db-url-file", "-"); r.code != 1 {
 		t.Errorf("an endless secret: %+v", r)
 	}
+	empty := []string{"tenant", "update", "stdin", "--db-url-file", "-"}
+	c.failed(c.feed("\n", empty...), 1, "holds nothing; to clear the column give --db-url ''", empty...)
+	if got := c.object("tenant", "show", "stdin", "--reveal")["db_url"]; got != url {
+		t.Errorf("after an empty file: %v", got)
+	}
+	if got := c.object("tenant", "update", "stdin", "--db-url", "")["db_url"]; got != nil {
+		t.Errorf("cleared: %v", got)
+	}
 }
 
 func TestTenantDeleteSuspendsOnceItsNameIsTyped(t *testing.T) {
@@ -357,6 +365,12 @@ func TestEmptyValueIsNull(t *testing.T) {
 func TestDatabaseThatCannotBeReachedSaysWhatToDo(t *testing.T) {
 	c := newCLI(t, "postgresql://tg:x@127.0.0.1:1/none")
 	c.fails(1, "host_database.url", "tenant", "list")
+	for _, url := range []string{"postgresql://tg:" + canary + "@db:port/none", "postgresql://tg:" + canary + "@db/none?sslmode=bogus"} {
+		c.environ = []string{"TENANTGATE_HOST_DATABASE_URL=" + url}
+		c.fails(2, "host_database.url: not understood", "tenant", "list")
+	}
+	c.environ = []string{"DB_PASS=" + canary, "DB_PORT=port"}
+	c.fails(2, "host_database.url: not understood", "tenant", "list")
 	c.environ = nil
 	c.fails(2, "DB_PASS", "tenant", "list")
 	c.environ = []string{"DB_TYPE=ORACLE"}

@@ -290,6 +290,9 @@ func columnFlags[T any](cmd *cobra.Command, columns []column[T], creating bool, 
 				if text, err = secretFile(in, f.text); err != nil {
 					return nil, fmt.Errorf("--%s-file: %w", c.flag(), err)
 				}
+				if text == "" && !creating { // what a broken pipe leaves is no wish to clear the column
+					return nil, fmt.Errorf("--%s-file: holds nothing; to clear the column give --%s ''", c.flag(), c.flag())
+				}
 				present = true
 			}
 			if !present {

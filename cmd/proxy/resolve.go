@@ -70,7 +70,7 @@ func findMember(ctx context.Context, t *catalog.Tables, user, tenant string) (ca
 	}
 	switch len(rows) {
 	case 0:
-		return "", fmt.Errorf("membership of %s in %s: %w", user, tenant, catalog.ErrNotFound)
+		return "", fmt.Errorf("membership of %s in %s: %w; `tenantgate member list --user %s` shows the user's", user, tenant, catalog.ErrNotFound, user)
 	case 1:
 		return rows[0].ID, nil
 	}

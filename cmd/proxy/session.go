@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -108,14 +109,25 @@ func sessionShow(p *program) *cobra.Command {
 	output := outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return p.withHost(cmd.Context(), func(ctx context.Context, host *catalog.HostDatabase) error {
-			s, _, _, err := host.SessionUser(ctx, catalog.SessionID(args[0]))
+			s, err := findSession(ctx, &host.Tables, catalog.SessionID(args[0]))
 			if err != nil {
-				return fmt.Errorf("session %s: %w", args[0], err)
+				return err
 			}
 			return writeOne(p.out, *output, sessionRecord(s))
 		})
 	}
 	return cmd
+}
+
+func findSession(ctx context.Context, t *catalog.Tables, id catalog.SessionID) (*catalog.Session, error) {
+	s, _, _, err := t.SessionUser(ctx, id)
+	if errors.Is(err, catalog.ErrNotFound) {
+		return nil, fmt.Errorf("session %s: %w; `tenantgate session list --user` shows a user's", id, catalog.ErrNotFound)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("session %s: %w", id, err)
+	}
+	return s, nil
 }
 
 func sessionRevoke(p *program) *cobra.Command {
@@ -158,9 +170,9 @@ func revokeUser(ctx context.Context, tx *catalog.Tx, name string) (record, error
 
 // revokeOne ends the sign-in that a session belongs to: what is left of it on another host would make the session anew.
 func revokeOne(ctx context.Context, tx *catalog.Tx, id catalog.SessionID) (record, error) {
-	s, _, _, err := tx.SessionUser(ctx, id)
+	s, err := findSession(ctx, &tx.Tables, id)
 	if err != nil {
-		return nil, fmt.Errorf("session %s: %w", id, err)
+		return nil, err
 	}
 	rows, err := tx.DeleteSignIn(ctx, s)
 	if err != nil {
