@@ -82,7 +82,10 @@ func (o *open) answers(h http.Header) {
 	o.kind = kind
 	o.streaming.Store(kind != transferKind)
 	control := http.NewResponseController(o.x.answer.ResponseWriter)
-	abort := func() { _ = control.SetWriteDeadline(time.Unix(1, 0)) }
+	abort := func() {
+		o.aborted = true
+		_ = control.SetWriteDeadline(time.Unix(1, 0))
+	}
 	o.ends(func() {
 		o.cancel()
 		if kind == transferKind {

@@ -254,9 +254,12 @@ func (g *Gate) let(w *recorder, r *http.Request, x *exchange, app http.Handler) 
 	defer leave()
 	if app != nil {
 		g.pass(w, r, x, app)
-		return
+	} else {
+		g.send(w, r, x)
 	}
-	g.send(w, r, x)
+	if x.open.sent() {
+		panic(http.ErrAbortHandler) // not to be met by the next request on the connection
+	}
 }
 
 // send forwards to the route's upstream.

@@ -48,11 +48,12 @@ type open struct {
 	// waiting: a check is to come that begins after the change that asked for it.
 	waiting bool
 
-	mu     sync.Mutex // guards over and end, and is held while end runs
-	over   bool
-	cut    atomic.Pointer[Denial] // why it was cut
-	cancel context.CancelFunc
-	end    func() // ends what is being sent to the client; nil: cancel does
+	mu      sync.Mutex // guards over, aborted and end, and is held while end runs
+	over    bool
+	aborted bool                   // the connection takes nothing any more
+	cut     atomic.Pointer[Denial] // why it was cut
+	cancel  context.CancelFunc
+	end     func() // ends what is being sent to the client; nil: cancel does
 
 	// streaming: a WebSocket, an event stream or gRPC; it is cut at once.
 	streaming atomic.Bool
@@ -105,6 +106,15 @@ func (o *open) unlessOver(f func()) {
 	if !o.over {
 		f()
 	}
+}
+
+// sent says that all of the answer was written: nothing ends it from here on. true: the connection, or the HTTP/2
+// stream, was made useless just before, and must go with it.
+func (o *open) sent() (useless bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.over = true
+	return o.aborted
 }
 
 type streamShard struct {

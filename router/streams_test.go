@@ -1,11 +1,16 @@
 package router
 
 import (
+	"bufio"
 	"context"
+	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
 	"net/url"
+	"strings"
 	"testing"
 	"time"
 
@@ -124,3 +129,69 @@ func TestADomainThatIsTakenAwayEndsWhatItsSessionsOpened(t *testing.T) {
 		t.Errorf("entered %v, answered %d, want 401", entered, status)
 	}
 }
+
+// cutAtTheEnd is an app's answer whose request is cut once all of it has been copied.
+type cutAtTheEnd struct {
+	io.Reader
+	cut func()
+}
+
+func (c cutAtTheEnd) Close() error {
+	c.cut()
+	return nil
+}
+
+// A cut that comes when everything has been sent ends the connection, on which the next request would find a deadline
+// that has passed.
+func TestACutAfterTheLastByteLeavesNoBrokenConnection(t *testing.T) {
+	host := testHost(t)
+	g, _ := testGate(t, host, host, auth.Identity{})
+	g.assertions = nil // nothing is signed here
+	route := &Route{}
+	g.forward = map[*Route]*forwarder{route: {gate: g, proxy: &httputil.ReverseProxy{
+		Rewrite: func(*httputil.ProxyRequest) {},
+		Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+			x := exchangeOf(r.Context())
+			body := cutAtTheEnd{strings.NewReader("all"), func() { x.open.close(deny(UnknownUser)) }}
+			return &http.Response{StatusCode: 200, ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{"Content-Length": {"3"}}, Body: body, ContentLength: 3, Request: r}, nil
+		}),
+		ModifyResponse: func(res *http.Response) error {
+			exchangeOf(res.Request.Context()).open.watch(res)
+			return nil
+		},
+		FlushInterval: -1,
+	}}}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		x := &exchange{gate: g, outer: r.Context(), verdict: Verdict{Route: route, Identity: &auth.Identity{Kind: auth.KindBearer}}}
+		x.ctx = exchangeContext{x}
+		x.answer.ResponseWriter = w
+		g.let(&x.answer, r, x, nil)
+	}))
+	defer server.Close()
+	conn, err := net.Dial("tcp", server.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	in := bufio.NewReader(conn)
+	res, err := http.ReadResponse(in, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if body, err := io.ReadAll(res.Body); err != nil || string(body) != "all" {
+		t.Errorf("%q, %v", body, err)
+	}
+	if _, err := in.ReadByte(); !errors.Is(err, io.EOF) {
+		t.Errorf("after the answer: %v, want the connection's end", err)
+	}
+}
+
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
