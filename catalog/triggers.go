@@ -52,6 +52,21 @@ func unannounced(column string) bool {
 	return column == "last_login" || column == "last_seen" || column == "last_used"
 }
 
+// counted are those of a table's columns whose change is announced. One that another program has added to the eight
+// tables is none of them: no answer is read from it, its type may have no equality, and it can be dropped again only
+// while no trigger names it.
+func (w watched) counted(columns []string) []string {
+	known := columns
+	for _, t := range hostTables() {
+		if t.name == w.name {
+			known = t.columns
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(columns), func(c string) bool {
+		return unannounced(c) || !slices.Contains(known, c)
+	})
+}
+
 // triggerPlan is what one table's triggers lack.
 type triggerPlan struct {
 	table      string // with its schema, fit for a statement
@@ -82,7 +97,7 @@ func (h *HostDatabase) planTriggers(s triggerState) []triggerPlan {
 		if h.engine == EnginePostgreSQL {
 			plans = append(plans, h.planAnnouncing(s, w))
 		} else {
-			plans = append(plans, h.planOnSQLite(s, w.name, h.announcingOnSQLite(w, s.columns[w.name])))
+			plans = append(plans, h.planOnSQLite(s, w.name, h.announcingOnSQLite(w, w.counted(s.columns[w.name]))))
 		}
 	}
 	if h.engine == EnginePostgreSQL {
@@ -111,7 +126,7 @@ func (h *HostDatabase) planAnnouncing(s triggerState, w watched) triggerPlan {
 		schema = ownSchema
 	}
 	table := pgx.Identifier{schema, w.name}.Sanitize()
-	fill := h.filler(w, table, s.columns[w.name])
+	fill := h.filler(w, table, w.counted(s.columns[w.name]))
 	function := "announce_" + w.name
 	p := triggerPlan{table: table}
 	h.planFunction(s, &p, function, fill("postgresql_announce"), fill("postgresql_function_close"))
@@ -192,9 +207,7 @@ func versionOf(text string) int {
 func (h *HostDatabase) filler(w watched, table string, columns []string) func(string) string {
 	counted := make([]string, 0, len(columns))
 	for _, c := range columns {
-		if !unannounced(c) {
-			counted = append(counted, quoted(c))
-		}
+		counted = append(counted, quoted(c))
 	}
 	words := strings.NewReplacer(
 		"{table}", table, "{table_text}", sqlText(table), "{name}", w.name, "{kind}", string(w.kind),

@@ -233,3 +233,26 @@ func TestAuditRowsStayOnSQLite(t *testing.T) {
 		t.Errorf("kept %+v, %v", kept, err)
 	}
 }
+
+// What another program adds to one of the eight tables does not concern the triggers: it may be of a type without
+// equality, and may be dropped again.
+func TestTriggersDoNotNameColumnsThatOthersAdded(t *testing.T) {
+	onBothEngines(t, func(t *testing.T, url string) {
+		h := openTest(t, url)
+		execAs(t, url, h, "INSERT INTO core_users (id) VALUES ('u')")
+		execAs(t, url, h, "ALTER TABLE core_users ADD COLUMN theirs json")
+		must(t, errOf(h.Migrate(t.Context())))
+		log := logOf(t, h)
+		execAs(t, url, h, `UPDATE core_users SET theirs = '{}'`)
+		wantChanges(t, log, "theirs alone")
+		execAs(t, url, h, `UPDATE core_users SET theirs = '[]', email = 'x'`)
+		wantChanges(t, log, "ours, too", "user/u/u//")
+		execAs(t, url, h, "ALTER TABLE core_users DROP COLUMN theirs")
+		execAs(t, url, h, "UPDATE core_users SET email = 'y'")
+		wantChanges(t, log, "dropped", "user/u/u//")
+		check, err := h.Check(t.Context())
+		if err != nil || len(check.Changes) != 0 {
+			t.Errorf("left to do: %q, %v", check.Changes, err)
+		}
+	})
+}

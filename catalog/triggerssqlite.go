@@ -33,9 +33,7 @@ func (h *HostDatabase) keepingOnSQLite() []liteTrigger {
 func (h *HostDatabase) liteFiller(w watched, columns []string) func(string) string {
 	var differ, moves, clashes, keysDiffer []string
 	for _, c := range columns {
-		if !unannounced(c) {
-			differ = append(differ, "OLD."+quoted(c)+" IS NOT NEW."+quoted(c))
-		}
+		differ = append(differ, "OLD."+quoted(c)+" IS NOT NEW."+quoted(c))
 	}
 	for _, k := range w.keys {
 		if k != "" {
