@@ -142,6 +142,7 @@ func TestOfSeveralMembershipsTheLowestActiveRoleCounts(t *testing.T) {
 		{"an unlisted role is lower still", []catalog.Membership{row("a", "member", "1", new(true)), row("b", "guest", "2", new(true))}, "b"},
 		{"then the oldest", []catalog.Membership{row("a", "admin", "2", new(true)), row("b", "admin", "1", new(true))}, "b"},
 		{"NULL created_at last", []catalog.Membership{row("a", "admin", "", new(true)), row("b", "admin", "9", new(true))}, "b"},
+		{"a row without an id last", []catalog.Membership{row("", "admin", "1", new(true)), row("b", "admin", "1", new(true))}, "b"},
 		{"then the smallest id by bytes", []catalog.Membership{row("b", "admin", "1", new(true)), row("B", "admin", "1", new(true))}, "B"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

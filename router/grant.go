@@ -216,8 +216,16 @@ func (p *Policy) compareMemberships(a, b *catalog.Membership) int {
 	return cmp.Or(
 		cmp.Compare(p.rank(text(a.Role)), p.rank(text(b.Role))),
 		compareNullLast(a.CreatedAt, b.CreatedAt),
-		cmp.Compare(a.ID, b.ID),
+		compareNullLast(idOf(a), idOf(b)),
 	)
+}
+
+// idOf is nil where the row has none.
+func idOf(m *catalog.Membership) *string {
+	if m.ID == "" {
+		return nil
+	}
+	return new(string(m.ID))
 }
 
 func compareNullLast(a, b *string) int {
