@@ -30,6 +30,10 @@ func TestSessionOfACustomDomainReachesItsTenantAlone(t *testing.T) {
 		{"not verified any more", nil, "globex", "soon.globex.test", "/t/globex/", nil, "", SessionExpired},
 		{"another tenant's by now", nil, "acme", "portal.globex.test", "/t/acme/", nil, "", SessionExpired},
 		{"no domain", nil, "globex", "app.example.com", "/t/globex/", nil, "", SessionExpired},
+		{"from before the host was a custom domain", nil, "", "portal.globex.test", "/", nil, "", SessionExpired},
+		{"the same, Host is no source", []string{"path"}, "", "portal.globex.test", "/t/acme/", nil, "", SessionExpired},
+		{"of a host that is no custom domain", nil, "", "soon.globex.test", "/t/globex/", nil, "globex", ""},
+		{"of public_url", nil, "", "app.example.com", "/t/globex/", nil, "globex", ""},
 		{"on a user route", nil, "acme", "portal.globex.test", "/account/", nil, "", SessionExpired},
 	} {
 		cfg := everySource
@@ -46,6 +50,18 @@ func TestSessionOfACustomDomainReachesItsTenantAlone(t *testing.T) {
 			}
 		case v.Grant == nil || v.Grant.Tenant.ID != c.tenant:
 			t.Errorf("%s: %+v %+v", c.name, v.Denial, v.Grant)
+		}
+	}
+}
+
+// explain answers on a custom domain as a browser's request would be.
+func TestExplainOfACustomDomain(t *testing.T) {
+	host := testHost(t)
+	g, _ := testGate(t, host, host, auth.Identity{})
+	for path, code := range map[string]string{"/": "", "/t/acme/": "tenant_conflict"} {
+		got := g.Explain(t.Context(), Question{User: "ada", Host: "portal.globex.test", Path: path})
+		if got.Code != code || got.Allowed != (code == "") {
+			t.Errorf("%s: %+v", path, got)
 		}
 	}
 }

@@ -271,10 +271,10 @@ func (e *Engine) sameTenant(rendered []string, g *Grant) bool {
 }
 
 // resolve finds the one tenant that the request is for. A session of a custom domain is good only while the domain is
-// verified and its tenant's, and reaches that tenant alone.
+// verified and its tenant's, and reaches that tenant alone; one from before the host became a custom domain ends there.
 func (e *Engine) resolve(ctx context.Context, v *Verdict, trace *Trace) (*Record, *Denial) {
 	only := v.Identity.OnlyTenant
-	if only == "" {
+	if only == "" && (v.Identity.Kind != auth.KindSession || !e.resolver.maybeDomain(v.Host)) {
 		return e.find(ctx, v, trace)
 	}
 	id, err := e.directory.resolve(ctx, Named{Source: SourceHost, Name: v.Host.Name, Kind: catalog.NameDomain})
@@ -284,6 +284,9 @@ func (e *Engine) resolve(ctx context.Context, v *Verdict, trace *Trace) (*Record
 	if id != only {
 		trace.add("resolve", string(SessionExpired), "core_tenant_domains")
 		return nil, &Denial{Code: SessionExpired, ClearSession: true}
+	}
+	if only == "" {
+		return e.find(ctx, v, trace)
 	}
 	rec, d := e.find(ctx, v, trace)
 	if d == nil && rec.tenantKnown && rec.tenant.ID != only {

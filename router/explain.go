@@ -33,14 +33,17 @@ type Explanation struct {
 	Steps   []Step `json:"steps"`
 }
 
-// signedInAs is an Authenticator for one known person.
-type signedInAs struct{ user catalog.UserID }
+// signedInAs is an Authenticator for one known person, on a custom domain bound to its tenant.
+type signedInAs struct {
+	user catalog.UserID
+	only catalog.TenantID
+}
 
 func (s signedInAs) Authenticate(context.Context, auth.Credentials) (auth.Identity, error) {
 	if s.user == "" {
 		return auth.Identity{}, auth.ErrUnauthenticated
 	}
-	return auth.Identity{User: s.user, Kind: auth.KindSession}, nil
+	return auth.Identity{User: s.user, Kind: auth.KindSession, OnlyTenant: s.only}, nil
 }
 
 // sentWith is an Authenticator for one API token.
@@ -56,12 +59,12 @@ func (s sentWith) Authenticate(ctx context.Context, _ auth.Credentials) (auth.Id
 // Explain answers q by the engine that serves requests.
 func (g *Gate) Explain(ctx context.Context, q Question) Explanation {
 	e := *g.engine
-	e.auth = signedInAs{q.User}
-	if q.Token != "" {
-		e.auth = sentWith{g.auth, q.Token}
-	}
 	if q.Host == "" {
 		q.Host = g.public.Host
+	}
+	e.auth = signedInAs{q.User, e.domainOf(ctx, q.Host)}
+	if q.Token != "" {
+		e.auth = sentWith{g.auth, q.Token}
 	}
 	if q.Method == "" {
 		q.Method = http.MethodGet
@@ -83,4 +86,17 @@ func (g *Gate) Explain(ctx context.Context, q Question) Explanation {
 		out.Steps = append(out.Steps, Step{Step: "own", Result: "ok", Source: "tenantgate's own page"})
 	}
 	return out
+}
+
+// domainOf is the tenant whose custom domain a Host is, "" for none. Where that cannot be read, neither can the decision.
+func (e *Engine) domainOf(ctx context.Context, text string) catalog.TenantID {
+	host, ok := ParseHost(text)
+	if !ok || !e.resolver.maybeDomain(host) {
+		return ""
+	}
+	id, err := e.directory.resolve(ctx, Named{Source: SourceHost, Name: host.Name, Kind: catalog.NameDomain})
+	if err != nil {
+		return ""
+	}
+	return id
 }

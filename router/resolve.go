@@ -95,14 +95,19 @@ func (r *resolver) fromHost(h Host) (Named, bool) {
 	if !r.on[SourceHost] {
 		return Named{}, false
 	}
-	class, label := r.classify(h)
-	switch {
-	case class == labelHost:
+	if class, label := r.classify(h); class == labelHost {
 		return Named{Source: SourceHost, Name: label, Kind: catalog.NameHost}, true
-	case class == publicHost, h.Name == r.baseDomain, !strings.Contains(h.Name, "."), isAddress(h.Name):
+	}
+	if !r.maybeDomain(h) {
 		return Named{}, false
 	}
 	return Named{Source: SourceHost, Name: h.Name, Kind: catalog.NameDomain}, true
+}
+
+// maybeDomain reports whether the host is one that a custom domain can have.
+func (r *resolver) maybeDomain(h Host) bool {
+	class, _ := r.classify(h)
+	return class == otherHost && h.Name != r.baseDomain && strings.Contains(h.Name, ".") && !isAddress(h.Name)
 }
 
 // isAddress reports whether a host name is an IP address, which is never a custom domain.
