@@ -38,7 +38,8 @@ func (d doors) Logout(w http.ResponseWriter, r *http.Request) {
 }
 
 func (d doors) serve(page func(*auth.Auth, http.ResponseWriter, *http.Request), w http.ResponseWriter, r *http.Request) {
-	d.gate.serving(func(n *generation, w http.ResponseWriter, r *http.Request) { page(n.auth, w, r) }).ServeHTTP(w, r)
+	clear := func(w http.ResponseWriter, _ *http.Request) { auth.ClearAdminSession(w) }
+	d.gate.serving(clear, func(n *generation, w http.ResponseWriter, r *http.Request) { page(n.auth, w, r) }).ServeHTTP(w, r)
 }
 
 // refuse answers a request of either listener with a row of the denial table.

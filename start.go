@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
+	"github.com/tenantgate/tenantgate/auth"
 	"github.com/tenantgate/tenantgate/catalog"
 	"github.com/tenantgate/tenantgate/router"
 )
@@ -130,10 +132,15 @@ func (g *Gate) Waiting() error {
 // schema or keys that do not fit, needs somebody to do something. Open would have failed with it.
 func (g *Gate) Failed() <-chan error { return g.waiting.failed }
 
-// serving serves with the configuration in force, or says that there is none yet.
-func (g *Gate) serving(serve func(n *generation, w http.ResponseWriter, r *http.Request)) http.Handler {
+// serving serves with the configuration in force, or says that there is none yet. clear takes the listener's session
+// cookie away: a sign-out does that in any case.
+func (g *Gate) serving(clear func(http.ResponseWriter, *http.Request), serve func(n *generation, w http.ResponseWriter, r *http.Request)) http.Handler {
+	crossSite := http.NewCrossOriginProtection()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if g.current.Load() == nil {
+			if r.Method == http.MethodPost && r.URL.Path == "/_gate/logout" && crossSite.Check(r) == nil {
+				clear(w, r)
+			}
 			router.Refuse(w, r, string(router.HostDatabaseUnavailable), nil)
 			return
 		}
@@ -141,4 +148,9 @@ func (g *Gate) serving(serve func(n *generation, w http.ResponseWriter, r *http.
 		defer n.release()
 		serve(n, w, r)
 	})
+}
+
+// clearSession is the public listener's.
+func (g *Gate) clearSession(w http.ResponseWriter, r *http.Request) {
+	auth.ClearSession(w, r.Host, strings.HasPrefix(strings.ToLower(g.opened.PublicURL), "https:"))
 }

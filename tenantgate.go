@@ -349,13 +349,13 @@ func (g *Gate) needsRestart(cfg *config.Config) error {
 
 // Handler is the reverse proxy: it judges requests, forwards them to the upstreams and serves /_gate/.
 func (g *Gate) Handler() http.Handler {
-	return g.serving(func(n *generation, w http.ResponseWriter, r *http.Request) { n.gate.ServeHTTP(w, r) })
+	return g.serving(g.clearSession, func(n *generation, w http.ResponseWriter, r *http.Request) { n.gate.ServeHTTP(w, r) })
 }
 
 // Middleware judges requests, serves /_gate/, and passes what is let through to app with section 4's headers and the
 // grant in the context.
 func (g *Gate) Middleware(app http.Handler) http.Handler {
-	return g.serving(func(n *generation, w http.ResponseWriter, r *http.Request) { n.gate.Middleware(app).ServeHTTP(w, r) })
+	return g.serving(g.clearSession, func(n *generation, w http.ResponseWriter, r *http.Request) { n.gate.Middleware(app).ServeHTTP(w, r) })
 }
 
 // AdminHandler serves the admin listener: health, readiness, metrics, and behind its doors what operators may see.

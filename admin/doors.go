@@ -123,6 +123,9 @@ func (a *Admin) TurnAway(w http.ResponseWriter, r *http.Request, code router.Cod
 	ref := code.Refusal()
 	h := w.Header()
 	h.Set("Cache-Control", "no-store")
+	if code == router.SessionExpired {
+		auth.ClearAdminSession(w)
+	}
 	if ref.RetryAfter > 0 {
 		h.Set("Retry-After", strconv.Itoa(int(ref.RetryAfter.Seconds())))
 	}

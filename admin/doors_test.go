@@ -70,6 +70,9 @@ func TestNobodyLearnsWhatIsBehindTheDoorsFromOutside(t *testing.T) {
 				if challenge := w.Header().Get("Www-Authenticate"); (tc.status == 401) != strings.HasPrefix(challenge, "Bearer ") || (tc.code == "invalid_token") != strings.Contains(challenge, "invalid_token") {
 					t.Errorf("%s: challenge %q", tc.code, challenge)
 				}
+				if gone := strings.Join(w.Header()["Set-Cookie"], "|"); (tc.code == "session_expired") != strings.HasPrefix(gone, "__Host-tg_admin=; Path=/; Max-Age=0;") || strings.Contains(gone, "tg_session") {
+					t.Errorf("%s: cookies %q", tc.code, gone)
+				}
 				if strings.Contains(w.Body.String(), "pw@") || w.Header().Get("Cache-Control") != "no-store" {
 					t.Errorf("%s: %v %s", tc.code, w.Header(), w.Body)
 				}

@@ -45,7 +45,7 @@ func (a *Auth) EnterAdmin(ctx context.Context, c Credentials) (Administrator, er
 	switch {
 	case err != nil:
 		return Administrator{}, err
-	case a.staleForAdmin(f):
+	case a.staleForAdmin(f), normalHost(c.Host) != normalHost(d.host()): // a cookie is good on one host alone
 		return Administrator{}, ErrSessionExpired
 	case !f.sysAdmin:
 		return Administrator{}, ErrNotAdmin
@@ -91,10 +91,7 @@ func (a *Auth) AdminHandoff(w http.ResponseWriter, r *http.Request) {
 // AdminLogout serves GET and POST /_gate/logout of the admin listener. It ends the sign-in on every host.
 func (a *Auth) AdminLogout(w http.ResponseWriter, r *http.Request) {
 	if d := a.adminDoor(); d != nil {
-		a.logoutAt(w, r, d, func() {
-			setCookie(w, hostPrefix+adminCookie, "", true, 0)
-			setCookie(w, adminCookie, "", false, 0)
-		})
+		a.logoutAt(w, r, d, func() { ClearAdminSession(w) })
 		return
 	}
 	a.refuse(w, r, codeNotFound, nil)

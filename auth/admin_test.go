@@ -37,11 +37,16 @@ func (g *rig) operator(base string) *operator {
 }
 
 func (o *operator) enter() (Administrator, error) {
+	_, host, _ := strings.Cut(o.base, "://")
+	return o.enterAt(host)
+}
+
+func (o *operator) enterAt(host string) (Administrator, error) {
 	var pairs []string
 	for name, value := range o.admin {
 		pairs = append(pairs, name+"="+value)
 	}
-	return o.auth.EnterAdmin(context.Background(), Credentials{Cookies: pairs})
+	return o.auth.EnterAdmin(context.Background(), Credentials{Cookies: pairs, Host: host})
 }
 
 // atAdmin asks a page of the admin listener.
@@ -187,6 +192,11 @@ func TestAdminSessionFollowsItsUserAndEndsAfterTwelveHours(t *testing.T) {
 		}
 		if _, err := o.identity(); err != nil { // public_url is in use too
 			t.Fatal(err)
+		}
+	}
+	for host, good := range map[string]bool{"localhost:9901": true, "LOCALHOST.:8000": true, "127.0.0.1:9901": false, "[::1]:9901": false} {
+		if _, err := o.enterAt(host); good && err != nil || !good && !errors.Is(err, ErrSessionExpired) {
+			t.Errorf("at %s: %v", host, err)
 		}
 	}
 	g.clock.advance(30*time.Minute - maxFactsAge - time.Microsecond)

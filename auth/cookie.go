@@ -195,9 +195,14 @@ func setCookie(w http.ResponseWriter, name, value string, secure bool, maxAge ti
 // ClearSession tells a browser that asked host to forget the session cookie, in both spellings. On http, where the name
 // protects nothing, also one that was set for the whole of a parent domain (CK-1).
 func (a *Auth) ClearSession(w http.ResponseWriter, host string) {
+	ClearSession(w, host, a.names.secure)
+}
+
+// ClearSession is Auth.ClearSession where there is no Auth yet; secure: public_url is https.
+func ClearSession(w http.ResponseWriter, host string, secure bool) {
 	setCookie(w, hostPrefix+sessionCookie, "", true, 0)
 	setCookie(w, sessionCookie, "", false, 0)
-	if a.names.secure {
+	if secure {
 		return
 	}
 	host = normalHost(host)
@@ -208,4 +213,10 @@ func (a *Auth) ClearSession(w http.ResponseWriter, host string) {
 		w.Header().Add("Set-Cookie", sessionCookie+"=; Path=/; Domain="+host+"; Max-Age=0; HttpOnly; SameSite=Lax")
 		_, host, _ = strings.Cut(host, ".")
 	}
+}
+
+// ClearAdminSession tells a browser to forget the admin listener's session cookie, in both spellings.
+func ClearAdminSession(w http.ResponseWriter) {
+	setCookie(w, hostPrefix+adminCookie, "", true, 0)
+	setCookie(w, adminCookie, "", false, 0)
 }

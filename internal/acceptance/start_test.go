@@ -3,6 +3,7 @@ package acceptance
 import (
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
@@ -30,6 +31,23 @@ func TestStartedWithoutItsHostDatabase(t *testing.T) {
 		res, body := fetch(t, raw, "GET", w.URL+path, token)
 		if res.StatusCode != 503 || codeOf(body) != "host_database_unavailable" || res.Header.Get("Retry-After") == "" || res.Header.Get("Cache-Control") != "no-store" {
 			t.Errorf("%s: %s %s %v", path, res.Status, body, res.Header)
+		}
+	}
+	// A sign-out takes the cookie away all the same, unless another site asks for it.
+	for site, clears := range map[string]bool{"same-origin": true, "cross-site": false} {
+		header := map[string]string{"Sec-Fetch-Site": site}
+		res, _ := fetch(t, raw, "POST", w.URL+"/_gate/logout", header)
+		gone := strings.Join(res.Header["Set-Cookie"], "|")
+		if res.StatusCode != 503 || clears != strings.Contains(gone, "|tg_session=; Path=/; Max-Age=0;") || strings.Contains(gone, "tg_admin") {
+			t.Errorf("sign-out, %s: %s %q", site, res.Status, gone)
+		}
+		r := httptest.NewRequest("POST", "http://localhost/_gate/logout", nil)
+		r.Header.Set("Sec-Fetch-Site", site)
+		answer := httptest.NewRecorder()
+		w.Gate.AdminHandler().ServeHTTP(answer, r)
+		gone = strings.Join(answer.Header()["Set-Cookie"], "|")
+		if answer.Code != 503 || clears != strings.Contains(gone, "|tg_admin=; Path=/; Max-Age=0;") || strings.Contains(gone, "tg_session") {
+			t.Errorf("sign-out of the admin listener, %s: %d %q", site, answer.Code, gone)
 		}
 	}
 	if status := readiness(t, w); status != http.StatusServiceUnavailable {
