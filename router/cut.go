@@ -75,6 +75,10 @@ func (b *usedBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// endWait is how long an answer that just ends may take for that, with a client that does not read. Nothing new is sent
+// to it meanwhile.
+const endWait = time.Second
+
 // answers notes that an answer of that kind has begun: from here on a cut ends it as its kind wants. A client that
 // does not read is not waited for.
 func (o *open) answers(h http.Header) {
@@ -92,7 +96,7 @@ func (o *open) answers(h http.Header) {
 			abort()
 			return
 		}
-		time.AfterFunc(closeWait, func() { o.unlessOver(abort) })
+		time.AfterFunc(endWait, func() { o.unlessOver(abort) })
 	})
 }
 

@@ -120,11 +120,20 @@ type soak struct {
 
 	mu      sync.Mutex
 	worlds  []*gatetest.World
+	open    []given // answers that are not judged yet: what was true meanwhile is still being found out
 	asked   int
 	refused int // 503 host_database_unavailable, or no answer from a replica that is being restarted
 	late    int // answers that had ceased to be true for longer than a heartbeat
 	oldest  time.Duration
 	wrong   []string
+}
+
+// given is an answer to be judged.
+type given struct {
+	answer
+	replica int
+	pair    pair
+	ended   time.Time
 }
 
 // TestSoak changes rows, breaks connections, freezes them, stops the database and restarts replicas at random under
@@ -140,6 +149,7 @@ func TestSoak(t *testing.T) {
 	group.Go(func() { s.changes(ctx, t) })
 	s.faults(ctx, t)
 	group.Wait()
+	s.judge()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	t.Logf("%d answers, %d refused, %d later than a heartbeat, the oldest %v after it had ceased to be true", s.asked, s.refused, s.late, s.oldest)
@@ -256,28 +266,35 @@ func (s *soak) load(ctx context.Context, i int) {
 		group.Go(func() {
 			defer func() { <-slots }()
 			a := fetch(context.WithoutCancel(ctx), transport, fmt.Sprintf("%s/t/t%d/x", w.URL, p.tenant), http.Header{"Cookie": {s.cookies[p.user]}})
-			s.judge(i, p, a, time.Now())
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.open = append(s.open, given{a, i, p, time.Now()})
 		})
 	}
 }
 
-func (s *soak) judge(replica int, p pair, a answer, ended time.Time) {
-	age, ok := s.truth.age(p, a, ended)
+// judge holds all that was answered so far against the history, which is complete while nothing is being changed.
+func (s *soak) judge() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.asked++
-	if a.err != nil || strings.Contains(a.body, `"code":"host_database_unavailable"`) {
-		s.refused++
-		return
+	for _, a := range s.open {
+		s.asked++
+		if a.err != nil || strings.Contains(a.body, `"code":"host_database_unavailable"`) {
+			s.refused++
+			continue
+		}
+		age, ok := s.truth.age(a.pair, a.answer, a.ended)
+		who := fmt.Sprintf("replica %d, u%d in t%d", a.replica, a.pair.user, a.pair.tenant)
+		switch s.oldest = max(s.oldest, age); {
+		case !ok:
+			s.wrong = append(s.wrong, fmt.Sprintf("%s: never true: %d %.300s", who, a.status, a.body))
+		case age > soakHeartbeat+soakMaxStale:
+			s.wrong = append(s.wrong, fmt.Sprintf("%s: not true for %v: %d %.300s", who, age, a.status, a.body))
+		case age > soakHeartbeat:
+			s.late++
+		}
 	}
-	switch s.oldest = max(s.oldest, age); {
-	case !ok:
-		s.wrong = append(s.wrong, fmt.Sprintf("replica %d, u%d in t%d: never true: %d %.300s", replica, p.user, p.tenant, a.status, a.body))
-	case age > soakHeartbeat+soakMaxStale:
-		s.wrong = append(s.wrong, fmt.Sprintf("replica %d, u%d in t%d: not true for %v: %d %.300s", replica, p.user, p.tenant, age, a.status, a.body))
-	case age > soakHeartbeat:
-		s.late++
-	}
+	s.open = s.open[:0]
 }
 
 // changes changes one thing of a random pair every now and then.
@@ -315,6 +332,7 @@ func (s *soak) changes(ctx context.Context, t *testing.T) {
 			s.learn(t, pair{p.user, other % soakTenants}, before)
 			s.learn(t, pair{other % soakUsers, p.tenant}, before)
 		}
+		s.judge()
 		pause(ctx, time.Duration(20+rand.IntN(400))*time.Millisecond)
 	}
 }

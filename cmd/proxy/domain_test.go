@@ -58,6 +58,12 @@ func (z *zone) resolver(t *testing.T) *net.Resolver {
 	}}
 }
 
+func (z *zone) fail(broken bool) {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	z.broken = broken
+}
+
 func (z *zone) answer(query []byte) []byte {
 	var m dnsmessage.Message
 	if err := m.Unpack(query); err != nil || len(m.Questions) != 1 {
@@ -103,9 +109,9 @@ func TestCustomHostIsProvenByItsTXTRecord(t *testing.T) {
 		z.set("_tenantgate.portal.acme.com.", "v=spf1 -all", "tenantgate-verification="+strings.Repeat("0", 32))
 		c.fails(1, "holds other text: create this record beside it", "domain", "verify", "portal.acme.com")
 		z.set("_tenantgate.portal.acme.com.", "v=spf1 -all", "tenantgate-verification="+challenge)
-		z.broken = true
+		z.fail(true)
 		c.fails(1, "could not be looked up", "domain", "verify", "portal.acme.com")
-		z.broken = false
+		z.fail(false)
 		if got := c.object("domain", "verify", "PORTAL.acme.com."); got["verified"] != true || got["challenge"] != challenge {
 			t.Errorf("verified: %v", got)
 		}
