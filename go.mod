@@ -25,7 +25,7 @@ require (
 	go.opentelemetry.io/otel/sdk/metric v1.47.0 // metrics: the SDK
 	go.opentelemetry.io/otel/trace v1.47.0 // traces: the API
 	go.uber.org/goleak v1.3.0 // tests: no goroutine left behind
-	golang.org/x/net v0.62.0 // IDNA; tests: WebSocket
+	golang.org/x/net v0.62.0 // IDNA, a method's form; tests: WebSocket
 	golang.org/x/oauth2 v0.37.0 // code exchange with PKCE
 	golang.org/x/sync v0.24.0 // errgroup
 	modernc.org/sqlite v1.62.0 // embedded SQLite without cgo

@@ -77,7 +77,7 @@ func faultLines(err error) []string {
 // advice says what to do about errors of the catalog that cannot know which command asked.
 func advice(err error) string {
 	switch {
-	case errors.Is(err, catalog.ErrSchema):
+	case errors.Is(err, catalog.ErrSchema) && !strings.Contains(err.Error(), "tenantgate migrate"):
 		return "; run `tenantgate migrate`"
 	case errors.Is(err, catalog.ErrUnavailable):
 		return "; check that the database runs and that host_database.url or DB_* names it"

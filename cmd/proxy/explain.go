@@ -9,6 +9,7 @@ import (
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/net/http/httpguts"
 
 	"github.com/tenantgate/tenantgate/auth"
 	"github.com/tenantgate/tenantgate/catalog"
@@ -32,6 +33,9 @@ func explainCommand(p *program) *cobra.Command {
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if !strings.HasPrefix(q.Path, "/") {
 			return usagef("--path: want a path that begins with /")
+		}
+		if !httpguts.ValidHeaderFieldName(q.Method) { // both are tokens (RFC 9110, 9.1 and 5.1)
+			return usagef("--method: want a method such as GET or POST")
 		}
 		if *token != "" && *user != "" {
 			return usagef("--user and --token are both given: give one")

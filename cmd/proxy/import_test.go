@@ -134,6 +134,7 @@ func TestImportReportsEveryFaultWithItsLineAndImportsNothing(t *testing.T) {
 				"u.jsonl:1:10: id: the column stands in the row twice", "u.jsonl:2:1: want one JSON object a line", "u.jsonl:3:10: email: want a string", "u.jsonl:4:11: want one JSON object a line",
 				"u.jsonl:5:10: no valid JSON", "u.jsonl:6:2: mail: no such column", "u.jsonl:7: user: id: text must be UTF-8 without NUL",
 			}},
+			{"user", "users", " [\n" + `{"id":"a"}]`, []string{"users:1:1: want one JSON object a line", "users:2:11: want one JSON object a line"}},
 			{"plan", "p.csv", "id,tier_level,features\na,two,\nb,3000000000,\nc,,{}\n", []string{
 				"p.csv:2:3: tier_level: want a whole number", "p.csv:3: plan: tier_level: number must fit", "p.csv:4:4: features: want a JSON array",
 			}},

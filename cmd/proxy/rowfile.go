@@ -47,8 +47,8 @@ type rowFile interface {
 	read() ([]wireValue, int, error)
 }
 
-// openRows recognises the format by the file's name, else by its content: JSON begins with {. check judges a column's
-// name.
+// openRows recognises the format by the file's name, else by its content: JSON begins with {. An array, which
+// begins with [, is refused as JSON that is no lines. check judges a column's name.
 func openRows(in io.Reader, name string, check func(column string) error) (rowFile, error) {
 	r := bufio.NewReaderSize(in, 64<<10)
 	if mark, err := r.Peek(3); err == nil && string(mark) == "\ufeff" {
@@ -64,7 +64,8 @@ func openRows(in io.Reader, name string, check func(column string) error) (rowFi
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
 	}
-	if bytes.HasPrefix(bytes.TrimLeftFunc(start, unicode.IsSpace), []byte("{")) {
+	start = bytes.TrimLeftFunc(start, unicode.IsSpace)
+	if len(start) > 0 && (start[0] == '{' || start[0] == '[') {
 		return newJSONRows(r, check), nil
 	}
 	return newCSVRows(r, check)

@@ -68,7 +68,7 @@ func TestWrongUsageExitsTwoWithOneLine(t *testing.T) {
 		"plan create --id p --features {}", "plan create --id p --features null", "member create --user a --tenant b --is-active maybe",
 		"member create --user a --tenant b --meta-attributes {", "subscription create --tenant a --current-period-end tomorrow",
 		"session revoke", "session revoke a --user b", "session show", "user block", "completion", "completion csh", "key", "key generate x",
-		"config", "config check a b", "migrate x", "version x", "explain --path nowhere", "demo --listen 0.0.0.0:0", "demo --provider-port x", "init x",
+		"config", "config check a b", "migrate x", "version x", "explain --path nowhere", "explain --method G@T", "demo --listen 0.0.0.0:0", "demo --provider-port x", "init x",
 	} {
 		c.fails(2, "tenantgate: ", strings.Fields(line)...)
 	}
