@@ -56,6 +56,7 @@ type postgresLog struct {
 	most int           // lookLimit
 	conn *pgx.Conn
 
+	boot string   // when the server last recovered from a crash; see postgresql_boot
 	seen snapshot // of the last look; text "": none
 	life string   // which server, which table; see postgresql_look
 }
@@ -94,6 +95,17 @@ func (p *postgresLog) connect(ctx context.Context) error {
 		return safe("watch for changes: connect", err)
 	}
 	p.conn = conn
+	// A crash ends every connection: once on each is enough.
+	ask, cancel := context.WithTimeout(ctx, maxLookDeadline)
+	defer cancel()
+	var boot string
+	if err := conn.QueryRow(ask, p.h.queries["postgresql_boot"]).Scan(&boot); err != nil {
+		return safe("watch for changes: connect", err)
+	}
+	if boot != p.boot {
+		p.boot = boot
+		p.forget()
+	}
 	return nil
 }
 

@@ -26,6 +26,11 @@ FROM (
 ) found
 LIMIT $2)
 
+-- name: postgresql_boot
+-- A server that recovers from a crash keeps its pg_postmaster_start_time, but begins its statistics anew. It may give ids
+-- of transactions again whose end it had not written down.
+SELECT coalesce(pg_catalog.pg_stat_get_bgwriter_stat_reset_time()::text, '')
+
 -- name: postgresql_listen
 LISTEN tenantgate_changes
 
