@@ -98,15 +98,8 @@ func (p *postgresLog) connect(ctx context.Context) error {
 	// A crash ends every connection: once on each is enough.
 	ask, cancel := context.WithTimeout(ctx, maxLookDeadline)
 	defer cancel()
-	var boot string
-	if err := conn.QueryRow(ask, p.h.queries["postgresql_boot"]).Scan(&boot); err != nil {
-		return safe("watch for changes: connect", err)
-	}
-	if boot != p.boot {
-		p.boot = boot
-		p.forget()
-	}
-	return nil
+	err = conn.QueryRow(ask, p.h.queries["postgresql_boot"]).Scan(&p.boot)
+	return safe("watch for changes: connect", err)
 }
 
 // dial starts an attempt, another if that takes long, and so on; the first that succeeds counts.
@@ -180,6 +173,7 @@ func (p *postgresLog) look(ctx context.Context, tell func([]Change)) (bool, erro
 	if err != nil {
 		return false, safe("look at the change log", err)
 	}
+	head.life.String += " " + p.boot
 	now, whole, err := head.judge(p.seen, p.life)
 	if err != nil {
 		return false, safe("look at the change log", err)
