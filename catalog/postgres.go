@@ -30,7 +30,7 @@ const (
 func postgresConfig(loc location) (*pgxpool.Config, error) {
 	pool, err := pgxpool.ParseConfig(loc.dsn.Reveal())
 	if err != nil {
-		return nil, errors.New("host database url: not understood: write postgresql://user:password@host:5432/database?sslmode=…")
+		return nil, errors.New("host database url: not understood: write postgresql://user:password@host:5432/database?sslmode=…, and look whether the files that it names can be read")
 	}
 	cc := pool.ConnConfig
 	if err := requirePrimary(cc, loc.dsn.Reveal()); err != nil {
