@@ -44,7 +44,8 @@ type open struct {
 	next, prev *open // in the shard
 	due        int64 // guarded by the shard: when the clock next has a say, in Unix nanoseconds; 0: not looked at yet
 
-	queued sync.Mutex // guards waiting
+	judging sync.Mutex // held while it is judged, so that what a later judgement says is not undone by an earlier one
+	queued  sync.Mutex // guards waiting
 	// waiting: a check is to come that begins after the change that asked for it.
 	waiting bool
 
@@ -108,6 +109,13 @@ func (o *open) unlessOver(f func()) {
 	}
 }
 
+// ended says that nothing is left to be cut.
+func (o *open) ended() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.over || o.cut.Load() != nil
+}
+
 // sent says that all of the answer was written: nothing ends it from here on. true: the connection, or the HTTP/2
 // stream, was made useless just before, and must go with it.
 func (o *open) sent() (useless bool) {
@@ -164,7 +172,19 @@ func newStreams(clock func() time.Time) *streams {
 }
 
 // start begins to watch; close ends it and waits.
-func (s *streams) start() { s.group.Go(s.run) }
+func (s *streams) start() {
+	s.group.Go(func() {
+		for {
+			select {
+			case <-s.ctx.Done():
+				return
+			case <-s.wake:
+				s.check()
+			}
+		}
+	})
+	s.group.Go(s.watch)
+}
 
 func (s *streams) close() {
 	s.closed.Do(s.cancel)
@@ -252,15 +272,15 @@ func (s *streams) enqueue(found ...*open) {
 	}
 }
 
-func (s *streams) run() {
+// watch looks at the clock. It waits for no check: those may take long while the host database cannot be read, which is
+// when what is open must be cut without them.
+func (s *streams) watch() {
 	tick := time.NewTicker(streamTick)
 	defer tick.Stop()
 	for {
 		select {
 		case <-s.ctx.Done():
 			return
-		case <-s.wake:
-			s.check()
 		case <-tick.C:
 			s.tick()
 		}
@@ -345,6 +365,8 @@ func (s *streams) check() {
 		}
 		s.group.Go(func() {
 			defer func() { <-s.slots }()
+			o.judging.Lock()
+			defer o.judging.Unlock()
 			o.queued.Lock()
 			o.waiting = false
 			o.queued.Unlock()
@@ -356,6 +378,9 @@ func (s *streams) check() {
 // rejudge cuts o unless it would be let through as it was. A check that cannot be made is tried again a few times.
 func (s *streams) rejudge(o *open) {
 	for try := 1; ; try++ {
+		if o.ended() {
+			return
+		}
 		d := s.judge(s.ctx, o)
 		if s.ctx.Err() != nil {
 			return

@@ -11,6 +11,7 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -195,3 +196,48 @@ func TestACutAfterTheLastByteLeavesNoBrokenConnection(t *testing.T) {
 type roundTrip func(*http.Request) (*http.Response, error)
 
 func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// More requests wait to be judged anew than can be at once, and no judgement ends, as where the host database hangs: what
+// memory cannot vouch for any more is cut without them, and then not judged at all.
+func TestChecksThatHangKeepNothingOpen(t *testing.T) {
+	const n = 3 * streamChecks
+	hung, begun, cuts := make(chan struct{}), make(chan struct{}, n), make(chan *Denial, n)
+	var usable atomic.Bool
+	usable.Store(true)
+	s := newStreams(time.Now)
+	s.judge = func(context.Context, *open) *Denial {
+		begun <- struct{}{}
+		<-hung
+		return nil
+	}
+	s.until = func(*open) (time.Time, bool) { return time.Time{}, false }
+	s.usable = usable.Load
+	s.probe = func(context.Context) error { return catalog.ErrUnavailable }
+	s.counted = func(_ *open, d *Denial) { cuts <- d }
+	s.start()
+	for range n {
+		x := &exchange{verdict: Verdict{Identity: &auth.Identity{}}}
+		x.open.streaming.Store(true)
+		s.add(&x.open, x, 0, func() {})
+	}
+	s.reconsider(func(StreamKeys) bool { return true })
+	for range streamChecks {
+		<-begun
+	}
+	usable.Store(false)
+	for i := range n {
+		select {
+		case d := <-cuts:
+			if d.Code != HostDatabaseUnavailable {
+				t.Errorf("cut with %s", d.Code)
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatalf("%d of %d were cut", i, n)
+		}
+	}
+	close(hung)
+	s.close()
+	if len(begun) > 0 {
+		t.Errorf("%d more were judged after they had been cut", len(begun))
+	}
+}
