@@ -275,6 +275,13 @@ func TestForeignRolesAreAnnounced(t *testing.T) {
 		{"WITH gone AS (DELETE FROM public.core_tenants WHERE id = 't2' RETURNING id) INSERT INTO public.core_users (id) SELECT id FROM gone", []string{"tenant/t2//t2/", "user/t2/t2//"}},
 		{"TRUNCATE public.core_users, public.core_tenants", []string{"tenant *", "user *"}},
 		{"CREATE TEMP TABLE core_tenants (id text); INSERT INTO core_tenants VALUES ('hidden')", nil},
+		{
+			"CREATE TEMP TABLE added AS SELECT 'no' AS id; CREATE TEMP TABLE removed AS SELECT 'no' AS id; CREATE TEMP TABLE found AS SELECT 'no' AS row_id; " +
+				"CREATE TEMP TABLE sys_changes AS SELECT 'no' AS kind; CREATE TEMP TABLE pg_class AS SELECT 'no' AS relowner; " +
+				"INSERT INTO public.core_tenants (id) VALUES ('p1'); DELETE FROM public.core_tenants WHERE id = 'p1'; " +
+				"INSERT INTO public.core_tenants (id) VALUES ('p2'), ('p3'); UPDATE public.core_tenants SET id = 'p4' WHERE id = 'p3'",
+			[]string{"tenant/p1//p1/", "tenant/p2//p2/", "tenant/p3//p3/", "tenant/p4//p4/"},
+		},
 		{"BEGIN; SAVEPOINT a; INSERT INTO public.core_tenants (id) VALUES ('s1'); ROLLBACK TO a; INSERT INTO public.core_tenants (id) VALUES ('s2'); RELEASE a; COMMIT", []string{"tenant/s2//s2/"}},
 	} {
 		execURL(t, admin, as+step.text)
