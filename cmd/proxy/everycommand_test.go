@@ -42,6 +42,9 @@ func TestEveryCommandPrintsOneObjectAsJSON(t *testing.T) {
 			}
 			return made
 		}
+		line("init --dir " + dir)
+		line("config check " + write("good.yaml", "public_url: https://app.example.com\nidentity: {providers: [{name: a, issuer: 'https://id.example.com', client_id: x, client_secret: y}]}\n"+
+			"upstreams: {app: {urls: ['http://127.0.0.1:3000']}}\nroutes: [{path: /, upstream: app}]\n"))
 		line("migrate")
 		line("version")
 		line("plan create --id pro --tier-level 2")
