@@ -128,7 +128,7 @@ func (a *Auth) AdminToken(ctx context.Context, values []string) (Identity, error
 	if !ok || len(values) != 1 {
 		return Identity{}, ErrInvalidToken
 	}
-	f, err := a.openAPIToken(ctx, text, catalog.TokenAdmin)
+	f, err := a.openAPIToken(ctx, text, catalog.TokenAdmin, true)
 	if err != nil {
 		return Identity{}, err
 	}

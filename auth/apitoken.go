@@ -162,8 +162,8 @@ func (a *Auth) readAPIToken(ctx context.Context, key apiKey) (*apiTokenFacts, bo
 }
 
 // openAPIToken finds what a token of that kind stands for. The error is ErrInvalidToken for whatever is not good, alike
-// for a token that never was and one that has ended.
-func (a *Auth) openAPIToken(ctx context.Context, text, kind string) (*apiTokenFacts, error) {
+// for a token that never was and one that has ended. use: the token is in use.
+func (a *Auth) openAPIToken(ctx context.Context, text, kind string, use bool) (*apiTokenFacts, error) {
 	t, ok := parseAPIToken(text)
 	if !ok {
 		return nil, ErrInvalidToken
@@ -182,7 +182,9 @@ func (a *Auth) openAPIToken(ctx context.Context, text, kind string) (*apiTokenFa
 	if kind == catalog.TokenUser && (!f.known || f.blocked) {
 		return nil, ErrUnknownUser
 	}
-	a.usedAPIToken(t.key(), f.use, now)
+	if use {
+		a.usedAPIToken(t.key(), f.use, now)
+	}
 	return f, nil
 }
 
@@ -212,12 +214,12 @@ func (f *apiTokenFacts) over(now time.Time) bool {
 }
 
 // authenticateAPIToken judges a token of ours on the public listener, where an admin token opens nothing.
-func (a *Auth) authenticateAPIToken(ctx context.Context, token string) (Identity, error) {
+func (a *Auth) authenticateAPIToken(ctx context.Context, token string, use bool) (Identity, error) {
 	text, ok := strings.CutPrefix(token, userTokenPrefix)
 	if !ok {
 		return Identity{}, ErrInvalidToken
 	}
-	f, err := a.openAPIToken(ctx, text, catalog.TokenUser)
+	f, err := a.openAPIToken(ctx, text, catalog.TokenUser, use)
 	if err != nil {
 		return Identity{}, err
 	}

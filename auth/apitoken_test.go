@@ -323,6 +323,11 @@ func TestLastUseOfATokenIsWrittenOnceAMinute(t *testing.T) {
 	g.clock.advance(time.Second)
 	use()
 	g.auth.Use(Identity{Kind: KindAPIToken, Token: row.ID})
+	g.clock.advance(time.Hour)
+	// What is open is judged anew: that is no use.
+	if _, err := g.auth.Authenticate(t.Context(), Credentials{Authorization: []string{"Bearer " + token}, Recheck: true}); err != nil {
+		t.Fatal(err)
+	}
 	if err := g.auth.Close(); err != nil {
 		t.Fatal(err)
 	}

@@ -88,7 +88,7 @@ type Credentials struct {
 	Authorization []string
 	// Host is the host asked for; case, port and one trailing dot do not matter.
 	Host string
-	// Recheck asks whether what was presented earlier is still good. It is no use of a session.
+	// Recheck asks whether what was presented earlier is still good. It is no use of a session or an API token.
 	Recheck bool
 }
 

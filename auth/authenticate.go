@@ -16,7 +16,7 @@ func (a *Auth) Authenticate(ctx context.Context, c Credentials) (Identity, error
 			return Identity{}, ErrInvalidToken
 		}
 		if ownToken(token) {
-			return a.authenticateAPIToken(ctx, token)
+			return a.authenticateAPIToken(ctx, token, !c.Recheck)
 		}
 		return a.authenticateBearer(ctx, token)
 	}
