@@ -44,8 +44,12 @@ func (g *Gate) enter(r *http.Request, x *exchange) (in *http.Request, leave func
 	}
 	ctx, cancel := context.WithCancel(x.ctx)
 	r = r.WithContext(ctx)
-	if id.Kind == auth.KindSession && r.Body != nil && r.ContentLength != 0 {
-		r.Body = &usedBody{ReadCloser: r.Body, used: g.used(id)}
+	if r.Body != nil && r.ContentLength != 0 {
+		body := &sentBody{ReadCloser: r.Body, open: &x.open}
+		if id.Kind == auth.KindSession {
+			body.used = g.used(id)
+		}
+		r.Body = body
 	}
 	x.answer.cut = &x.open.cut
 	x.answer.took = func(conn net.Conn, rw *bufio.ReadWriter) net.Conn {
@@ -61,15 +65,20 @@ func (g *Gate) enter(r *http.Request, x *exchange) (in *http.Request, leave func
 	}
 }
 
-// usedBody counts what a client sends as a use of its session.
-type usedBody struct {
+// sentBody is what a client sends: its bytes are a use of its session, and none of them reach the app once the request
+// was cut.
+type sentBody struct {
 	io.ReadCloser
-	used func()
+	open *open
+	used func() // nil: no session
 }
 
-func (b *usedBody) Read(p []byte) (int, error) {
+func (b *sentBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
-	if n > 0 {
+	if b.open.cut.Load() != nil {
+		return 0, errCut
+	}
+	if n > 0 && b.used != nil {
 		b.used()
 	}
 	return n, err

@@ -241,3 +241,38 @@ func TestChecksThatHangKeepNothingOpen(t *testing.T) {
 		t.Errorf("%d more were judged after they had been cut", len(begun))
 	}
 }
+
+// What a client sends after its right has ended reaches no app, also one in this process that reads on.
+func TestWhatIsSentAfterTheEndReachesNoApp(t *testing.T) {
+	host := testHost(t)
+	g, coherent := testGate(t, host, host, auth.Identity{User: "bob", Kind: auth.KindBearer})
+	body, client := io.Pipe()
+	app := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		if _, err := io.ReadFull(r.Body, make([]byte, len("before"))); err != nil {
+			t.Error(err)
+		}
+		if err := host.BlockUser(t.Context(), "bob", "left"); err != nil {
+			t.Error(err)
+		}
+		coherent.Changed([]catalog.Change{{Kind: catalog.ChangedBlock, User: "bob"}})
+		g.Reconsider(func(k StreamKeys) bool { return k.User == "bob" })
+		<-r.Context().Done()
+		go func() {
+			_, _ = client.Write([]byte("after"))
+			_ = client.Close()
+		}()
+		if got, err := io.ReadAll(r.Body); err == nil || len(got) > 0 {
+			t.Errorf("the app received %q, %v", got, err)
+		}
+	})
+	go func() { _, _ = client.Write([]byte("before")) }()
+	w := httptest.NewRecorder()
+	r := httptest.NewRequestWithContext(t.Context(), "POST", "https://acme.app.example.com/", body)
+	g.Middleware(app).ServeHTTP(w, r)
+	if err := errors.Join(client.Close(), body.Close()); err != nil {
+		t.Error(err)
+	}
+	if w.Code != http.StatusForbidden {
+		t.Errorf("answered %d, want 403", w.Code)
+	}
+}
