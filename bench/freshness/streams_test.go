@@ -234,7 +234,7 @@ func TestWebSocketsEndWhenTheDatabaseIsGoneForLongerThanMaxStale(t *testing.T) {
 		if time.Now().After(deadline) {
 			t.Fatalf("after the restart: %d %s %v", a.status, a.body, a.err)
 		}
-		time.Sleep(10 * time.Millisecond)
+		pause(t.Context(), 10*time.Millisecond)
 	}
 	dial(t, b.replicas[0], "/t/t1/ws", b.cookies[1])
 }
