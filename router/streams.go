@@ -229,7 +229,7 @@ func (s *streams) remove(o *open) {
 	}
 }
 
-// Reconsider judges every request under way anew whose keys changed says. It returns at once. What a new judgement
+// reconsider judges every request under way anew whose keys changed reports. It returns at once. What a new judgement
 // needs must have been forgotten before.
 func (s *streams) reconsider(changed func(StreamKeys) bool) {
 	s.changes.Add(1) // before the look: what comes in after it sees the number
