@@ -22,7 +22,11 @@ const module = "github.com/tenantgate/tenantgate"
 
 // floors are the rooms from the top down. A room may import those below it, never one beside or above.
 func floors() []string {
-	return []string{"cmd/proxy", "", "config", "admin", "router", "auth", "billing", "jobs", "audit", "sealing", "catalog"}
+	return []string{
+		"cmd/proxy", "", "config", "admin", "router", "auth",
+		"billing/checkout", "billing/reconcile", "billing/webhook", "billing/stripeapi", "billing/ledger", "billing",
+		"jobs/lifecycle", "jobs/provision", "jobs/tenantdb", "jobs", "audit", "sealing", "catalog",
+	}
 }
 
 // grounds are rooms that any floor may import and that import nothing of ours but what is named here.
@@ -44,12 +48,14 @@ func side() map[string][]string {
 		"internal/devidp":  {"internal/secret", "internal/page"},
 		"internal/demoapp": {"assertion", "catalog", "internal/secret", "internal/page"},
 		"internal/demo": {
-			"", "admin", "auth", "catalog", "config", "internal/demoapp", "internal/devidp", "internal/secret", "router", "telemetry",
+			"", "admin", "auth", "catalog", "config", "internal/demoapp", "internal/devidp", "internal/secret", "internal/stripefake",
+			"router", "telemetry",
 		},
 		"internal/pgtest":      nil,
 		"internal/faultwire":   nil,
 		"internal/fhsaas":      nil,
 		"internal/browsertest": nil,
+		"internal/stripefake":  {"internal/secret", "internal/page"},
 		"internal/arrows":      nil,
 		"internal/deps":        nil,
 	}
@@ -199,6 +205,12 @@ func TestArrowsUpAndSidewaysAreRefused(t *testing.T) {
 		{"", "cmd/proxy", false},
 		{"", "internal/devidp", false},
 		{"router", "internal/pgtest", false},
+		{"billing/webhook", "billing/ledger", true},
+		{"billing/ledger", "billing", true},
+		{"billing/ledger", "billing/webhook", false},
+		{"billing/ledger", "jobs", true},
+		{"jobs/provision", "jobs", true},
+		{"jobs", "jobs/provision", false},
 		{"router", "bench", false},
 		{"cmd/proxy", "internal/gatetest", false},
 		{"surprise", "catalog", false},
@@ -218,10 +230,11 @@ func foreign() map[string][]string {
 		"github.com/chromedp":                 {"internal/browsertest"},
 		"pgregory.net/rapid":                  nil,
 		"go.uber.org/goleak":                  {"internal/pgtest"},
-		"github.com/jackc/pgx":                {"catalog", "internal/demoapp", "internal/pgtest", "jobs"},
-		"modernc.org/sqlite":                  {"catalog", "internal/demoapp"},
-		"github.com/pressly/goose":            {"catalog"},
-		"database/sql":                        {"catalog", "internal/demoapp", "internal/fhsaas"},
+		"github.com/jackc/pgx":                {"catalog", "internal/demoapp", "internal/pgtest", "jobs/tenantdb"},
+		"modernc.org/sqlite":                  {"catalog", "internal/demoapp", "jobs/tenantdb"},
+		"github.com/pressly/goose":            {"catalog", "jobs/tenantdb"},
+		"database/sql":                        {"catalog", "internal/demoapp", "internal/fhsaas", "jobs/tenantdb"},
+		"github.com/stripe/stripe-go":         {"billing/stripeapi"},
 		"github.com/spf13":                    {"cmd/proxy"},
 		"github.com/goccy/go-yaml":            {"config"},
 		"github.com/prometheus/client_golang": {"telemetry"},
