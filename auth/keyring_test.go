@@ -10,6 +10,7 @@ import (
 
 	"github.com/tenantgate/tenantgate/catalog"
 	"github.com/tenantgate/tenantgate/internal/seal"
+	"github.com/tenantgate/tenantgate/sealing"
 )
 
 func kidOf(ring *keyring) string { return ring.signing.Load().kid }
@@ -66,9 +67,9 @@ func TestSealedKeyMovedToAnotherRowDoesNotOpen(t *testing.T) {
 	host := openHost(t)
 	ctx := context.Background()
 	k := testKeyset(t)
-	plain := bytes.Repeat([]byte{7}, macKeyBytes)
+	plain := bytes.Repeat([]byte{7}, sealing.MACKeyBytes)
 	_, err := host.Keys.Ensure(ctx, purposeSessionMAC, func() (string, string, error) {
-		sealed, err := k.Seal(keyPurpose(purposeSessionMAC, "another-id"), plain)
+		sealed, err := k.Seal("sys_keys/"+purposeSessionMAC+"/another-id", plain)
 		return catalog.GenID(), sealed, err
 	})
 	if err != nil {

@@ -8,10 +8,7 @@ import (
 // SealedColumns lists what of the host database this package seals, for `key rotate`.
 func SealedColumns() []sealing.Column {
 	return []sealing.Column{
-		{
-			SealedColumn: catalog.SealedKeys(), Event: "key.resealed",
-			Purpose: func(id, purpose string) string { return keyPurpose(purpose, id) },
-		},
+		sealing.KeyColumn(),
 		{
 			SealedColumn: catalog.SealedIDTokens(),
 			Purpose:      func(id, _ string) string { return idTokenPurpose(catalog.SessionID(id)) },

@@ -13,6 +13,7 @@ import (
 
 	"github.com/tenantgate/tenantgate/catalog"
 	"github.com/tenantgate/tenantgate/internal/seal"
+	"github.com/tenantgate/tenantgate/sealing"
 )
 
 // The life of an assertion key. Everything follows from the rows' created_at and the clock, so that replicas agree
@@ -40,7 +41,7 @@ type signers struct {
 	jwks   []byte   // the published keys, as served
 	past   []string // ids that no assertion needs any more
 	newest time.Time
-	keys   []opened // what it was derived from, newest first
+	keys   []sealing.Key // what it was derived from, newest first
 }
 
 // newAssertionKey makes a P-256 key (ES256, RFC 7518 3.4) in PKCS #8.
@@ -54,11 +55,11 @@ func newAssertionKey() ([]byte, error) {
 
 // newSigners decides which of the keys, newest first, signs now and which are published. With none old enough the
 // oldest signs: the very first key, or one beside which all others were retired.
-func newSigners(keys []opened, now time.Time) (*signers, error) {
+func newSigners(keys []sealing.Key, now time.Time) (*signers, error) {
 	s := &signers{keys: keys}
 	at := len(keys) - 1
 	for i, key := range keys {
-		created, err := catalog.ParseTimestamp(key.created)
+		created, err := catalog.ParseTimestamp(key.Created)
 		if err != nil {
 			continue // no time of ours: it never becomes the signer by age
 		}
@@ -70,16 +71,16 @@ func newSigners(keys []opened, now time.Time) (*signers, error) {
 			break
 		}
 	}
-	began, err := catalog.ParseTimestamp(keys[at].created)
+	began, err := catalog.ParseTimestamp(keys[at].Created)
 	over := err == nil && !now.Before(began.Add(publishFor+maxAssertion+assertionSlack))
 	published := keys
 	if over {
 		published = keys[:at+1]
 		for _, key := range keys[at+1:] {
-			s.past = append(s.past, key.id)
+			s.past = append(s.past, key.ID)
 		}
 	}
-	return s, s.publish(published, keys[at].id)
+	return s, s.publish(published, keys[at].ID)
 }
 
 // jwk is a public P-256 key (RFC 7517, RFC 7518 6.2).
@@ -94,28 +95,28 @@ type jwk struct {
 }
 
 // publish makes the key set, and the signer of the key of that id.
-func (s *signers) publish(keys []opened, signer string) error {
+func (s *signers) publish(keys []sealing.Key, signer string) error {
 	var doc struct {
 		Keys []jwk `json:"keys"`
 	}
 	for _, key := range keys {
-		parsed, err := x509.ParsePKCS8PrivateKey(key.plain)
+		parsed, err := x509.ParsePKCS8PrivateKey(key.Plain)
 		if err != nil {
-			return fmt.Errorf("key %s (%s): not a private key", key.id, purposeAssertion)
+			return fmt.Errorf("key %s (%s): not a private key", key.ID, purposeAssertion)
 		}
 		private, ok := parsed.(*ecdsa.PrivateKey)
 		if !ok || private.Curve != elliptic.P256() {
-			return fmt.Errorf("key %s (%s): not a P-256 key", key.id, purposeAssertion)
+			return fmt.Errorf("key %s (%s): not a P-256 key", key.ID, purposeAssertion)
 		}
-		if key.id == signer {
-			s.signer, s.kid = private, key.id
+		if key.ID == signer {
+			s.signer, s.kid = private, key.ID
 		}
 		point, err := private.PublicKey.Bytes() // 4, X, Y
 		if err != nil {
-			return fmt.Errorf("key %s (%s): %w", key.id, purposeAssertion, err)
+			return fmt.Errorf("key %s (%s): %w", key.ID, purposeAssertion, err)
 		}
 		doc.Keys = append(doc.Keys, jwk{
-			KeyType: "EC", Use: "sig", Alg: "ES256", Curve: "P-256", ID: key.id,
+			KeyType: "EC", Use: "sig", Alg: "ES256", Curve: "P-256", ID: key.ID,
 			X: base64.RawURLEncoding.EncodeToString(point[1:33]), Y: base64.RawURLEncoding.EncodeToString(point[33:65]),
 		})
 	}
@@ -159,7 +160,7 @@ func (a *Auth) lookForKeys(ctx context.Context) error {
 	defer cancel()
 	now := a.clock()
 	known := a.keys.signing.Load()
-	keys, err := a.readAssertionKeys(ctx)
+	keys, err := sealing.ReadKeys(ctx, a.host, a.secrets, purposeAssertion)
 	if err != nil {
 		keys = known.keys
 	}
@@ -188,18 +189,6 @@ func (a *Auth) lookForKeys(ctx context.Context) error {
 	return nil
 }
 
-func (a *Auth) readAssertionKeys(ctx context.Context) ([]opened, error) {
-	rows, err := a.host.Keys.List(ctx, purposeAssertion)
-	if err != nil {
-		return nil, fmt.Errorf("keys for %s: %w", purposeAssertion, err)
-	}
-	keys, err := openKeys(a.secrets, purposeAssertion, rows)
-	if err != nil {
-		return nil, err
-	}
-	return keys, nil
-}
-
 // Renewal is what RenewAssertionKey did.
 type Renewal struct {
 	// ID is the newest key's kid.
@@ -215,7 +204,7 @@ type Renewal struct {
 // and the new one signs as soon as replicas have read it: for a key that has become known to others. Apps that know only
 // the old ones then refuse requests until they fetch the key set again. Audited. ctx names the actor.
 func RenewAssertionKey(ctx context.Context, host *catalog.HostDatabase, secrets seal.Keyset, now time.Time, instead bool) (Renewal, error) {
-	keys, err := loadKeys(ctx, host, secrets, purposeAssertion, newAssertionKey)
+	keys, err := sealing.Keys(ctx, host, secrets, purposeAssertion, newAssertionKey)
 	if err != nil {
 		return Renewal{}, err // secrets that do not open the present ones must not make another
 	}
@@ -232,9 +221,7 @@ func renewAssertion(ctx context.Context, host *catalog.HostDatabase, secrets sea
 		if err != nil {
 			return "", "", fmt.Errorf("make key: %w", err)
 		}
-		id := catalog.GenID()
-		sealed, err := secrets.Seal(keyPurpose(purposeAssertion, id), plain)
-		return id, sealed, err
+		return sealing.SealKey(secrets, purposeAssertion, plain)
 	})
 	if err != nil {
 		return Renewal{}, err

@@ -15,6 +15,7 @@ import (
 	"github.com/tenantgate/tenantgate/assertion"
 	"github.com/tenantgate/tenantgate/catalog"
 	"github.com/tenantgate/tenantgate/internal/seal"
+	"github.com/tenantgate/tenantgate/sealing"
 )
 
 // wallClock starts a test's clock a little after the host database's, which dates the first keys.
@@ -216,7 +217,7 @@ func TestKeysAreUsedOnWhileTheyCannotBeFollowed(t *testing.T) {
 		t.Fatal("secrets that open none of the keys made one")
 	}
 	// A key that this replica cannot open: it says so and goes on.
-	sealed, err := strange.Seal(keyPurpose(purposeAssertion, "x"), []byte("x"))
+	sealed, err := strange.Seal("sys_keys/"+purposeAssertion+"/x", []byte("x"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -260,19 +261,19 @@ func TestSignerIsChosenByAgeAlone(t *testing.T) {
 		"both young":                  {[]time.Duration{0, time.Minute}, 1, 2},
 		"a successor from the future": {[]time.Duration{-time.Hour, 24 * time.Hour}, 1, 2},
 	} {
-		var keys []opened
+		var keys []sealing.Key
 		for i, age := range tc.ages {
-			keys = append(keys, opened{string(rune('a' + i)), catalog.Timestamp(now.Add(-age)), plain})
+			keys = append(keys, sealing.Key{ID: string(rune('a' + i)), Created: catalog.Timestamp(now.Add(-age)), Plain: plain})
 		}
 		s, err := newSigners(keys, now)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if s.kid != keys[tc.signer].id || strings.Count(string(s.jwks), `"kid"`) != tc.published || len(s.past) != len(keys)-tc.published {
+		if s.kid != keys[tc.signer].ID || strings.Count(string(s.jwks), `"kid"`) != tc.published || len(s.past) != len(keys)-tc.published {
 			t.Errorf("%s: signs with %s, publishes %s, past %v", name, s.kid, s.jwks, s.past)
 		}
 	}
-	if s, err := newSigners([]opened{{"new", "no time", plain}, {"old", catalog.Timestamp(now), plain}}, now.Add(time.Hour)); err != nil || s.kid != "old" {
+	if s, err := newSigners([]sealing.Key{{ID: "new", Created: "no time", Plain: plain}, {ID: "old", Created: catalog.Timestamp(now), Plain: plain}}, now.Add(time.Hour)); err != nil || s.kid != "old" {
 		t.Errorf("a row without a time: %v", err)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/tenantgate/tenantgate/catalog"
 	"github.com/tenantgate/tenantgate/internal/seal"
 	"github.com/tenantgate/tenantgate/internal/secret"
+	"github.com/tenantgate/tenantgate/sealing"
 )
 
 // TokenMaker makes API tokens. It is immutable and safe for concurrent use.
@@ -17,7 +18,7 @@ type TokenMaker struct{ mac []byte }
 
 // NewTokenMaker loads the sealed key that tokens are MACed with, or makes it.
 func NewTokenMaker(ctx context.Context, host *catalog.HostDatabase, secrets seal.Keyset) (*TokenMaker, error) {
-	macs, err := loadMACKeys(ctx, host, secrets, purposeTokenMAC)
+	macs, err := sealing.MACKeys(ctx, host, secrets, purposeTokenMAC)
 	if err != nil {
 		return nil, err
 	}
