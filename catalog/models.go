@@ -23,6 +23,8 @@ type Tables struct {
 	Handoffs      Handoffs
 	APITokens     APITokens
 	Keys          Keys
+	// TenantDatabases is what provisioning recorded of the databases that it made.
+	TenantDatabases Table[TenantID, TenantDatabase]
 
 	at access
 }
@@ -44,6 +46,8 @@ func newTables(at access) Tables {
 		APITokens:     APITokens{newTable(at, engine, apiTokenModel())},
 		Keys:          Keys{at},
 		at:            at,
+
+		TenantDatabases: newTable(at, engine, tenantDatabaseModel()),
 	}
 }
 
