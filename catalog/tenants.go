@@ -14,8 +14,10 @@ import (
 // Locks are a tenant's rows of sys_tenant_locks: the facts of a pause, without a verdict, which is the clock's. The zero
 // value is no lock.
 type Locks struct {
-	held  bool
-	until time.Time // the last end; zero: one of the locks has none
+	held   bool
+	until  time.Time     // the last end; zero: one of the locks has none
+	drain  time.Duration // the shortest that a lock gives requests under way; 0: none says
+	drains bool
 }
 
 // LockedUntil is a lock that ends at that moment; a zero time is a lock without an end.
@@ -30,8 +32,31 @@ func (l Locks) Until() (time.Time, bool) { return l.until, l.held && !l.until.Is
 // Endless reports whether a lock stands that no clock ends.
 func (l Locks) Endless() bool { return l.held && l.until.IsZero() }
 
-// locksInto reads the ends of a tenant's locks, joined by |. A lock without an end, or with one that cannot be read,
-// stands until somebody removes it.
+// Drain is how long requests under way may take once the pause begins; false if no lock says.
+func (l Locks) Drain() (time.Duration, bool) { return l.drain, l.drains }
+
+// WithDrain is the same locks with another Drain.
+func (l Locks) WithDrain(d time.Duration) Locks {
+	l.drain, l.drains = d, true
+	return l
+}
+
+// maxDrain bounds what a row may say, so that nobody's request outlives a pause by more.
+const maxDrain = 10 * time.Minute
+
+// drained takes what one lock says of requests under way.
+func (l *Locks) drained(seconds string) {
+	n, err := strconv.ParseInt(seconds, 10, 32)
+	if err != nil || n < 0 {
+		return
+	}
+	if d := min(time.Duration(n)*time.Second, maxDrain); !l.drains || d < l.drain {
+		l.drain, l.drains = d, true
+	}
+}
+
+// locksInto reads the ends of a tenant's locks, joined by |, each with ; and its drain where it has one. A lock without
+// an end, or with one that cannot be read, stands until somebody removes it.
 type locksInto struct{ to *Locks }
 
 func (l locksInto) Scan(v any) error {
@@ -44,15 +69,21 @@ func (l locksInto) Scan(v any) error {
 		return err
 	}
 	l.to.held = true
+	endless := false
 	for end := range strings.SplitSeq(ends, "|") {
+		if i := strings.LastIndexByte(end, ';'); i >= 0 {
+			l.to.drained(end[i+1:])
+			end = end[:i]
+		}
 		t, err := ParseTimestamp(end)
 		if err != nil {
-			l.to.until = time.Time{}
-			return nil
-		}
-		if t.After(l.to.until) {
+			endless = true
+		} else if t.After(l.to.until) {
 			l.to.until = t
 		}
+	}
+	if endless {
+		l.to.until = time.Time{}
 	}
 	return nil
 }
@@ -89,7 +120,21 @@ type Deletion struct {
 	RetainUntil string
 	// WasActive is is_active as it was: what a restored tenant gets back.
 	WasActive *bool
+	Backup    Backup
+	// PurgingAt is when its removal began, "" before: from then on nothing takes it back.
+	PurgingAt string
 }
+
+// Backup is what a deletion knows of the copy that was asked for before anything is removed.
+type Backup struct {
+	Dir    string // where it was asked for; "": it was not
+	Path   string // where it is
+	SHA256 string // of the file that holds the database, in hex
+	At     string // when it was made and verified; "": it is not
+}
+
+// Pending reports whether a backup was asked for that is not there: nothing is removed before it is.
+func (b Backup) Pending() bool { return b.Dir != "" && b.At == "" }
 
 // TenantState is what our own tables say about a tenant.
 type TenantState struct {
@@ -117,7 +162,10 @@ func (t *Tables) TenantStates(ctx context.Context, tenants ...TenantID) (map[Ten
 			var id TenantID
 			var s TenantState
 			var d Deletion
-			if err := rows.Scan(intoAll(nil, []any{&id, &d.RequestedAt, &d.RequestedBy, &d.RetainUntil, &d.WasActive, &s.Locks})...); err != nil {
+			if err := rows.Scan(intoAll(nil, []any{
+				&id, &d.RequestedAt, &d.RequestedBy, &d.RetainUntil, &d.WasActive, &d.Backup.Dir, &d.Backup.Path, &d.Backup.SHA256,
+				&d.Backup.At, &d.PurgingAt, &s.Locks,
+			})...); err != nil {
 				return err
 			}
 			if d.RetainUntil != "" {
@@ -131,7 +179,8 @@ func (t *Tables) TenantStates(ctx context.Context, tenants ...TenantID) (map[Ten
 }
 
 // DeleteTenant suspends a tenant at once and records that its rows are kept for that long, audited. Until then
-// RestoreTenant takes it back; nothing is removed here. Deleting again moves the end. ErrNotFound without such a tenant.
+// RestoreTenant takes it back; nothing is removed here. Deleting again moves the end. ErrNotFound without such a tenant,
+// ErrConflict once its removal has begun.
 func (t *Tables) DeleteTenant(ctx context.Context, tenant TenantID, retain time.Duration) (Deletion, error) {
 	var d Deletion
 	if retain < 0 {
@@ -146,10 +195,13 @@ func (t *Tables) DeleteTenant(ctx context.Context, tenant TenantID, retain time.
 		d = Deletion{
 			RequestedAt: Timestamp(now), RequestedBy: actorOf(ctx).ID, RetainUntil: Timestamp(now.Add(retain)), WasActive: row.IsActive,
 		}
-		_, err = tx.exec(ctx, "record the deletion", "tenant_deletion", string(tenant), d.RequestedAt, clean(d.RequestedBy), d.RetainUntil,
+		n, err := tx.exec(ctx, "record the deletion", "tenant_deletion", string(tenant), d.RequestedAt, clean(d.RequestedBy), d.RetainUntil,
 			value(&d.WasActive))
 		if err != nil {
 			return err
+		}
+		if n == 0 {
+			return errPurging
 		}
 		suspended := *row
 		suspended.IsActive = new(false)
@@ -161,8 +213,12 @@ func (t *Tables) DeleteTenant(ctx context.Context, tenant TenantID, retain time.
 	return d, err
 }
 
+// errPurging refuses what comes too late.
+var errPurging = fmt.Errorf("%w: its removal has begun: nothing takes it back", ErrConflict)
+
 // RestoreTenant takes a deleted tenant back as it was, audited: one that was suspended before stays so. ErrNotFound if
-// it is not deleted; ErrConflict once its retention is over, because then it may be removed at any moment.
+// it is not deleted; ErrConflict once its removal has begun or its retention is over, because then it may be removed at
+// any moment.
 func (t *Tables) RestoreTenant(ctx context.Context, tenant TenantID) error {
 	return t.at.change(ctx, func(tx *Tx) error {
 		row, err := tx.Tenants.lockRow(ctx, tx, tenant)
@@ -176,6 +232,9 @@ func (t *Tables) RestoreTenant(ctx context.Context, tenant TenantID) error {
 		d := states[tenant].Deletion
 		if d == nil {
 			return fmt.Errorf("tenant is not deleted: %w", ErrNotFound)
+		}
+		if d.PurgingAt != "" {
+			return errPurging
 		}
 		if end, err := ParseTimestamp(d.RetainUntil); err != nil || !tx.h.clock().Before(end) {
 			return fmt.Errorf("%w: the tenant's retention ended at %s", ErrConflict, d.RetainUntil)

@@ -109,6 +109,9 @@ type Denial struct {
 	Cause error
 	// ClearSession removes the session cookie with the answer.
 	ClearSession bool
+	// drain is how long requests under way may still take, where drains says that the pause has its own bound.
+	drain  time.Duration
+	drains bool
 }
 
 // Error implements error with the code alone.

@@ -220,7 +220,7 @@ func (e *Engine) enter(ctx context.Context, f *Facts, v *Verdict, trace *Trace) 
 		}
 		var code Code
 		if v.Grant, code = e.policy.Decide(v.Route, rec, e.clock(), trace); code != "" {
-			d = deny(code)
+			d = e.refused(code, rec)
 		} else if !e.sameTenant(f.GateTenant, v.Grant) {
 			v.Grant, d = nil, deny(TenantChanged)
 			trace.add("tenant", string(TenantChanged), "X-Gate-Tenant")
@@ -230,6 +230,15 @@ func (e *Engine) enter(ctx context.Context, f *Facts, v *Verdict, trace *Trace) 
 		return d
 	}
 	return e.withoutTenant(ctx, v, trace)
+}
+
+// refused is a denial that the policy found; a pause may say how long requests under way still have.
+func (e *Engine) refused(code Code, rec *Record) *Denial {
+	d := deny(code)
+	if drain, says := rec.locks.Drain(); says && code == TenantPaused {
+		d.drain, d.drains = drain, true
+	}
+	return d
 }
 
 // tenantOptional reports whether a user route goes on without a tenant: for denials that are about the tenant.

@@ -23,7 +23,7 @@ const (
 	// briefly is how long a request that is neither WebSocket, event stream nor gRPC may still take when it is not let
 	// through any more: it was, and most are over by then.
 	briefly = 250 * time.Millisecond
-	// drain is the same for a tenant that is paused: nobody's right has ended.
+	// drain is the same for a tenant that is paused, unless the pause says otherwise: nobody's right has ended.
 	drain = 10 * time.Second
 
 	streamShards = 16
@@ -421,7 +421,11 @@ func (s *streams) spared(o *open, d *Denial) bool {
 	}
 	until := o.x.start.Add(briefly)
 	if d.Code == TenantPaused {
-		until = time.Unix(0, o.refused).Add(drain)
+		left := drain
+		if d.drains {
+			left = d.drain
+		}
+		until = time.Unix(0, o.refused).Add(left)
 	}
 	if !now.Before(until) {
 		return false

@@ -11,7 +11,7 @@ WITH named AS (
 	) AS tenant_id
 ), tenant AS (
 	SELECT t.id, t.name, t.db_url, t.is_active, t.plan_tier, t.created_at,
-		(SELECT string_agg(replace(coalesce(l.expires_at, ''), '|', '?'), '|') FROM tenantgate.sys_tenant_locks l
+		(SELECT string_agg(replace(coalesce(l.expires_at, ''), '|', '?') || coalesce(';' || l.drain_seconds, ''), '|') FROM tenantgate.sys_tenant_locks l
 			WHERE l.tenant_id = t.id) AS locks
 	FROM core_tenants t
 	WHERE t.id = (SELECT named.tenant_id FROM named)
@@ -56,7 +56,7 @@ SELECT
 	u.id, u.email, u.oauth_id, u.password_hash, u.stripe_cust_id, u.is_sys_admin, u.created_at, u.last_login,
 	EXISTS (SELECT 1 FROM tenantgate.sys_user_blocks b WHERE b.user_id = $1),
 	listed.id, listed.name, listed.db_url, listed.is_active, listed.plan_tier, listed.created_at,
-	(SELECT string_agg(replace(coalesce(l.expires_at, ''), '|', '?'), '|') FROM tenantgate.sys_tenant_locks l
+	(SELECT string_agg(replace(coalesce(l.expires_at, ''), '|', '?') || coalesce(';' || l.drain_seconds, ''), '|') FROM tenantgate.sys_tenant_locks l
 		WHERE l.tenant_id = listed.id),
 	s.id, s.tenant_id, s.stripe_sub_id, s.stripe_cust_id, s.plan_tier, s.status, s.current_period_end,
 	s.cancel_at_period_end, s.payment_type, s.amount_cents, s.product_name, s.trial_end, s.created_at,
