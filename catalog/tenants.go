@@ -14,10 +14,11 @@ import (
 // Locks are a tenant's rows of sys_tenant_locks: the facts of a pause, without a verdict, which is the clock's. The zero
 // value is no lock.
 type Locks struct {
-	held   bool
-	until  time.Time     // the last end; zero: one of the locks has none
-	drain  time.Duration // the shortest that a lock gives requests under way; 0: none says
-	drains bool
+	held bool
+	// drain is the shortest time that a lock gives requests under way, in seconds and one more; 0: none says. It lies where
+	// held leaves room: many of these are remembered.
+	drain int32
+	until time.Time // the last end; zero: one of the locks has none
 }
 
 // LockedUntil is a lock that ends at that moment; a zero time is a lock without an end.
@@ -33,11 +34,13 @@ func (l Locks) Until() (time.Time, bool) { return l.until, l.held && !l.until.Is
 func (l Locks) Endless() bool { return l.held && l.until.IsZero() }
 
 // Drain is how long requests under way may take once the pause begins; false if no lock says.
-func (l Locks) Drain() (time.Duration, bool) { return l.drain, l.drains }
+func (l Locks) Drain() (time.Duration, bool) {
+	return time.Duration(max(l.drain-1, 0)) * time.Second, l.drain > 0
+}
 
-// WithDrain is the same locks with another Drain.
+// WithDrain is the same locks with another Drain, in whole seconds.
 func (l Locks) WithDrain(d time.Duration) Locks {
-	l.drain, l.drains = d, true
+	l.drain = int32(min(d, maxDrain)/time.Second) + 1
 	return l
 }
 
@@ -50,8 +53,8 @@ func (l *Locks) drained(seconds string) {
 	if err != nil || n < 0 {
 		return
 	}
-	if d := min(time.Duration(n)*time.Second, maxDrain); !l.drains || d < l.drain {
-		l.drain, l.drains = d, true
+	if with := l.WithDrain(time.Duration(n) * time.Second); l.drain == 0 || with.drain < l.drain {
+		*l = with
 	}
 }
 
