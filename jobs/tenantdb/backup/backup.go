@@ -163,8 +163,9 @@ func removePartial(dir, stem string) {
 		return
 	}
 	for _, e := range entries {
-		middle, ok := strings.CutPrefix(e.Name(), stem+".")
-		if middle, ok = strings.CutSuffix(middle, partial); !ok || !e.IsDir() || strings.ContainsFunc(middle, notDigit) {
+		rest, named := strings.CutPrefix(e.Name(), stem+".")
+		middle, unfinished := strings.CutSuffix(rest, partial)
+		if !named || !unfinished || !e.IsDir() || strings.ContainsFunc(middle, notDigit) {
 			continue
 		}
 		path := filepath.Join(dir, e.Name())
