@@ -1,0 +1,224 @@
+package tenantdb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// EnsureDatabase makes the database closed, takes everything from PUBLIC and only then opens it, so that there is no
+// moment at which somebody else may enter. What it owns is what the tenant's role owns: no other than an administrator
+// could have given it to that role.
+func (h *postgresHold) EnsureDatabase(ctx context.Context, p Place) error {
+	found, err := h.server.objects(ctx, h.conn, []string{p.Database})
+	if err != nil {
+		return err
+	}
+	name := quote(p.Database)
+	switch {
+	case len(found) > 0 && (found[0].Owner != p.Role || found[0].Role != p.Role || found[0].Mark != p.Mark):
+		return fmt.Errorf("database %s is there and %w: its owner is not the tenant's role; rename or drop it", p.Database, ErrForeign)
+	case len(found) == 0 && p.Made:
+		return fmt.Errorf("database %s %w: restore it from a backup", p.Database, ErrGone)
+	case len(found) == 0:
+		if err := h.createDatabase(ctx, p); err != nil {
+			return err
+		}
+	case found[0].AllowConnections && len(found[0].PublicRights) == 0:
+		return nil
+	}
+	if err := h.shut(ctx, p); err != nil {
+		return err
+	}
+	open := "ALTER DATABASE " + name + " ALLOW_CONNECTIONS true"
+	_, err = h.conn.Exec(ctx, open)
+	return denied("open database "+p.Database, open, err)
+}
+
+func (h *postgresHold) createDatabase(ctx context.Context, p Place) error {
+	if err := h.join(ctx, p); err != nil {
+		return err
+	}
+	var encoding string
+	err := h.conn.QueryRow(ctx, "SELECT pg_catalog.pg_encoding_to_char(encoding)::text FROM pg_catalog.pg_database WHERE datname = 'template0'").Scan(&encoding)
+	if err != nil {
+		return safe("look at template0", err)
+	}
+	create := "CREATE DATABASE " + quote(p.Database) + " OWNER " + quote(p.Role) + " TEMPLATE template0 ENCODING 'UTF8' ALLOW_CONNECTIONS false"
+	if encoding != "UTF8" {
+		create += " LC_COLLATE 'C' LC_CTYPE 'C'" // the only locale that fits every encoding
+	}
+	_, err = h.conn.Exec(ctx, create)
+	return denied("create database "+p.Database, create, err)
+}
+
+// join makes the administrator a member of the tenant's role, where it needs that to give the role a database.
+func (h *postgresHold) join(ctx context.Context, p Place) error {
+	if h.superuser {
+		return nil
+	}
+	var member bool
+	if err := h.conn.QueryRow(ctx, "SELECT pg_catalog.pg_has_role($1, 'USAGE')", p.Role).Scan(&member); err != nil || member {
+		return safe("look at the administrator's memberships", err)
+	}
+	grant := "GRANT " + quote(p.Role) + " TO CURRENT_USER"
+	_, err := h.conn.Exec(ctx, grant)
+	return denied("become a member of role "+p.Role, grant, err)
+}
+
+// shut takes all rights on the tenant's database from PUBLIC, and marks it.
+func (h *postgresHold) shut(ctx context.Context, p Place) error {
+	if err := h.join(ctx, p); err != nil {
+		return err
+	}
+	return h.inTx(ctx, func(tx pgx.Tx) error {
+		for _, text := range []string{
+			"REVOKE ALL ON DATABASE " + quote(p.Database) + " FROM PUBLIC",
+			"COMMENT ON DATABASE " + quote(p.Database) + " IS '" + commentOf(h.server.installation, p.Mark) + "'",
+		} {
+			if _, err := tx.Exec(ctx, text); err != nil {
+				return denied("close database "+p.Database, text, err)
+			}
+		}
+		found, err := h.server.objects(ctx, tx.Conn(), []string{p.Database})
+		if err != nil {
+			return err
+		}
+		if len(found) != 1 || len(found[0].PublicRights) > 0 {
+			return fmt.Errorf("close database %s: %w: let its owner run: REVOKE ALL ON DATABASE %s FROM PUBLIC", p.Database, ErrDenied, quote(p.Database))
+		}
+		return nil
+	})
+}
+
+// publicLock keeps two runs from changing one database's rights at once, which PostgreSQL answers by an error.
+const publicLock = "public"
+
+// CloseToPublic changes each database in a transaction of its own: it is closed, and everybody who is to enter has been
+// named, or nothing has changed.
+func (h *postgresHold) CloseToPublic(ctx context.Context, databases []string) (closed []string, err error) {
+	open, err := h.openToPublic(ctx, databases)
+	if err != nil || len(open) == 0 {
+		return nil, err
+	}
+	for _, name := range open {
+		done := false
+		err := h.inTx(ctx, func(tx pgx.Tx) error {
+			done, err = h.closeToPublic(ctx, tx, name)
+			return err
+		})
+		if err != nil {
+			return closed, err
+		}
+		if done {
+			closed = append(closed, name)
+		}
+	}
+	return closed, nil
+}
+
+func (h *postgresHold) openToPublic(ctx context.Context, databases []string) ([]string, error) {
+	rows, err := h.conn.Query(ctx, statement("open_to_public"), append([]string{}, databases...))
+	if err != nil {
+		return nil, safe("look at what PUBLIC may", err)
+	}
+	open, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	return open, safe("look at what PUBLIC may", err)
+}
+
+func (h *postgresHold) closeToPublic(ctx context.Context, tx pgx.Tx, name string) (bool, error) {
+	if _, err := tx.Exec(ctx, "SELECT pg_catalog.pg_advisory_xact_lock($1)", lockKey(publicLock)); err != nil {
+		return false, safe("wait for others who change rights", err)
+	}
+	open, err := h.openToPublic(ctx, []string{name}) // as it is now that we are alone
+	if err != nil || len(open) == 0 {
+		return false, err
+	}
+	rows, err := tx.Query(ctx, statement("login_roles"), anyComment)
+	if err != nil {
+		return false, safe("list login roles", err)
+	}
+	roles, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return false, safe("list login roles", err)
+	}
+	for i := range roles {
+		roles[i] = quote(roles[i])
+	}
+	both := []string{
+		"GRANT CONNECT ON DATABASE " + quote(name) + " TO " + strings.Join(roles, ", "),
+		"REVOKE CONNECT ON DATABASE " + quote(name) + " FROM PUBLIC",
+	}
+	op, all := "close database "+name+" to PUBLIC", strings.Join(both, "; ")
+	for _, text := range both {
+		if _, err := tx.Exec(ctx, text); err != nil {
+			return false, denied(op, all, err)
+		}
+	}
+	// Who does not own the database is only warned.
+	if open, err = h.openToPublic(ctx, []string{name}); err == nil && len(open) > 0 {
+		err = fmt.Errorf("%s: %w: let its owner run: %s", op, ErrDenied, all)
+	}
+	return err == nil, err
+}
+
+// Drop ends what is open first: a database that is still used by its tenant goes all the same.
+func (h *postgresHold) Drop(ctx context.Context, p Place) error {
+	var r role
+	var there bool
+	err := h.inTx(ctx, func(tx pgx.Tx) (err error) {
+		r, there, err = lookRole(ctx, tx, p.Role)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if there && r.comment != commentOf(h.server.installation, p.Mark) {
+		return fmt.Errorf("role %s %w: it does not carry the mark of the tenant's record; it stays", p.Role, ErrForeign)
+	}
+	found, err := h.server.objects(ctx, h.conn, []string{p.Database})
+	if err != nil {
+		return err
+	}
+	if len(found) > 0 {
+		if found[0].Owner != p.Role && found[0].Mark != p.Mark {
+			return fmt.Errorf("database %s %w: neither its owner nor its comment is the tenant's; it stays", p.Database, ErrForeign)
+		}
+		if there {
+			if err := h.join(ctx, p); err != nil {
+				return err
+			}
+		}
+		drop := "DROP DATABASE IF EXISTS " + quote(p.Database) + " WITH (FORCE)"
+		if _, err := h.conn.Exec(ctx, drop); err != nil {
+			return denied("drop database "+p.Database, drop, err)
+		}
+	}
+	if !there {
+		return nil
+	}
+	drop := "DROP ROLE IF EXISTS " + quote(p.Role)
+	if _, err := h.conn.Exec(ctx, drop); err != nil {
+		return errors.Join(denied("drop role "+p.Role, drop, err), h.stillOwns(ctx, p))
+	}
+	return nil
+}
+
+// stillOwns says in which databases something belongs to a role that cannot be dropped.
+func (h *postgresHold) stillOwns(ctx context.Context, p Place) error {
+	rows, err := h.conn.Query(ctx, `SELECT DISTINCT coalesce(d.datname::text, 'the server') FROM pg_catalog.pg_shdepend s
+		JOIN pg_catalog.pg_roles r ON r.oid = s.refobjid LEFT JOIN pg_catalog.pg_database d ON d.oid = s.dbid WHERE r.rolname = $1`, p.Role)
+	if err != nil {
+		return nil //nolint:nilerr // the reason why it stays is on its way already
+	}
+	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil || len(names) == 0 {
+		return nil
+	}
+	slices.Sort(names)
+	return fmt.Errorf("role %s still has something in: %s", p.Role, strings.Join(names, ", "))
+}
