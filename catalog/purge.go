@@ -127,6 +127,7 @@ func tenantsRows() []owned {
 		{own + "sys_sessions", "only_tenant"},
 		{own + "sys_tenant_locks", "tenant_id"},
 		{own + "sys_tenant_schemas", "tenant_id"},
+		{own + "sys_tenant_databases", "tenant_id"}, // the caller has dropped what it names
 		{"core_tenants", "id"},
 		{own + "sys_tenant_deletions", "tenant_id"},
 	}
