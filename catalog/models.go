@@ -115,6 +115,9 @@ func tenantModel() model[TenantID, TenantCatalog] {
 			if _, err := tx.APITokens.DeleteByTenant(ctx, id); err != nil {
 				return err
 			}
+			if _, err := tx.exec(ctx, "forget a customer", "stripe_customer_forget", string(id)); err != nil {
+				return err
+			}
 			_, err := tx.exec(ctx, "forget a deletion", "tenant_deletion_forget", string(id))
 			return err
 		},

@@ -1,4 +1,4 @@
-// Package page draws tenantgate's own pages: denials, the chooser of providers, the tenant picker, sign-out.
+// Package page draws tenantgate's own pages: denials, the chooser of providers, the tenant picker, plans, sign-out.
 //
 // Purpose: one layout and one look for everything that a browser may be shown by tenantgate itself, usable by keyboard
 // and screen reader, at phone width, in the dark and without JavaScript. There is no script on any page and the
@@ -20,6 +20,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Data is what one page says. Every field but Heading may be absent.
@@ -38,11 +39,33 @@ type Data struct {
 	RequestID string
 	// Items is a list: tenants, providers.
 	Items []Item
+	// Offers are what can be bought, side by side where there is room.
+	Offers []Offer
 	// Actions are the ways on, as links or as buttons.
 	Actions []Action
 	// FormTargets are origins (https://idp.example.com) or schemes (https:) beside our own origin to which a form of
 	// this page may lead, by redirect too: Chromium applies form-action to the whole chain of redirects.
 	FormTargets []string
+	// Reload has the browser load the page again after that time, in whole seconds; 0: it stays.
+	Reload time.Duration
+}
+
+// Offer is a plan.
+type Offer struct {
+	Title string
+	// Badge is a word or two beside the title.
+	Badge string
+	// Current marks the one that the reader has.
+	Current bool
+	Text    string
+	// Points are what it includes.
+	Points []string
+	// Prices are lines of their own, under the points.
+	Prices []string
+	// Note is small print.
+	Note string
+	// Actions buy it.
+	Actions []Action
 }
 
 // Action is a link, or with Method POST a form with one button.
@@ -117,6 +140,9 @@ func Render(w http.ResponseWriter, status int, d Data) {
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Cross-Origin-Resource-Policy", "same-origin")
 	h.Set("Referrer-Policy", referrer(d))
+	if d.Reload > 0 {
+		h.Set("Refresh", strconv.Itoa(int(max(d.Reload, time.Second).Seconds())))
+	}
 	w.WriteHeader(status)
 	_, _ = w.Write(b.Bytes())
 }
@@ -164,6 +190,13 @@ func hasForm(d Data) bool {
 	for _, it := range d.Items {
 		if it.Action != nil && it.Action.IsForm() {
 			return true
+		}
+	}
+	for _, o := range d.Offers {
+		for _, a := range o.Actions {
+			if a.IsForm() {
+				return true
+			}
 		}
 	}
 	return false
