@@ -19,6 +19,8 @@ type Config struct {
 	Reserved Reserved `yaml:"-" json:"-"`
 	// Clock gives the time of created_at columns. Nil: time.Now.
 	Clock func() time.Time `yaml:"-" json:"-"`
+	// SharedClock is what leases and jobs go by. Nil: on PostgreSQL the server's clock, on SQLite the machine's.
+	SharedClock func() time.Time `yaml:"-" json:"-"`
 }
 
 // Refs bounds ref:env:NAME and ref:file:PATH in core_tenants.db_url.

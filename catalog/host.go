@@ -46,6 +46,7 @@ type HostDatabase struct {
 	engine  string
 	loc     location
 	clock   func() time.Time
+	shared  func() time.Time // Config.SharedClock
 	queries queries
 	// reserved are names of the proxy's own that no tenant may take.
 	reserved reservedNames
@@ -93,7 +94,7 @@ func open(ctx context.Context, cfg Config) (*HostDatabase, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &HostDatabase{uri: cfg.URL, engine: loc.engine, loc: loc, clock: cfg.Clock, reserved: cfg.Reserved.normal()}
+	h := &HostDatabase{uri: cfg.URL, engine: loc.engine, loc: loc, clock: cfg.Clock, shared: cfg.SharedClock, reserved: cfg.Reserved.normal()}
 	if h.clock == nil {
 		h.clock = time.Now
 	}

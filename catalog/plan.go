@@ -46,6 +46,8 @@ func hostIndexes() []indexPlan {
 		{name: "tenantgate_memberships_tenant", table: "core_memberships"},
 		{name: "tenantgate_subscriptions_newest", table: "core_subscriptions"},
 		{name: "tenantgate_audit_created", table: "sys_audit_logs"},
+		{name: "tenantgate_jobs_open", table: "sys_jobs"},
+		{name: "tenantgate_jobs_created", table: "sys_jobs"},
 	}
 }
 

@@ -23,6 +23,16 @@ ON core_subscriptions (tenant_id, payment_type, (coalesce(created_at, '')) COLLA
 CREATE INDEX CONCURRENTLY IF NOT EXISTS tenantgate_audit_created
 ON sys_audit_logs ((coalesce(created_at, '')) COLLATE "C", (coalesce(id, '')) COLLATE "C")
 
+-- name: tenantgate_jobs_open
+-- Of other programs' jobs, of which there may be millions, it holds none.
+CREATE INDEX CONCURRENTLY IF NOT EXISTS tenantgate_jobs_open ON sys_jobs (job_type)
+WHERE job_type COLLATE "C" >= 'tenantgate.' AND job_type COLLATE "C" < 'tenantgate/'
+	AND coalesce(status, '') NOT IN ('completed', 'failed', 'canceled', 'cancelled')
+
+-- name: tenantgate_jobs_created
+CREATE INDEX CONCURRENTLY IF NOT EXISTS tenantgate_jobs_created
+ON sys_jobs ((coalesce(created_at, '')) COLLATE "C", (coalesce(id, '')) COLLATE "C")
+
 -- name: has_doubled_oauth_id
 SELECT 1 FROM core_users WHERE oauth_id <> '' GROUP BY oauth_id HAVING count(*) > 1 LIMIT 1
 
