@@ -54,6 +54,7 @@ func (e *KeyError) Error() string { return "subscription." + e.Key + ": " + e.Pr
 type Rules struct {
 	optional bool
 	grace    time.Duration
+	sinceDue bool // grace counts from the moment at which it became past due, where that is known
 	exempt   map[string]bool
 	aliases  map[string]string
 	free     string
@@ -79,10 +80,9 @@ func New(cfg Config) (Rules, error) {
 	switch cfg.GraceFrom {
 	case "", "period_end":
 	case "past_due":
-		// No column of a subscription says when it became past due; only recorded webhooks will.
-		fault("grace_from", "past_due is not supported yet; use period_end")
+		r.sinceDue = true
 	default:
-		fault("grace_from", "must be period_end")
+		fault("grace_from", "must be period_end or past_due")
 	}
 	for i, plan := range cfg.ExemptPlans {
 		if plan == "" {
@@ -124,8 +124,10 @@ type Sub struct {
 	Counts      bool   // payment_type is subscription
 	PeriodEnd   time.Time
 	PeriodEndOK bool // current_period_end could be read
-	Ends        time.Time
-	EndsOK      bool // what DaysLeft counts to is known: a trial's trial_end if it has one, else current_period_end
+	// PastDueSince is when the row became past due, as far as our webhooks saw it; the zero time where they did not.
+	PastDueSince time.Time
+	Ends         time.Time
+	EndsOK       bool // what DaysLeft counts to is known: a trial's trial_end if it has one, else current_period_end
 }
 
 // Parse reads a row; nil is no row.
@@ -147,6 +149,16 @@ func Parse(row *catalog.Subscription) Sub {
 	return s
 }
 
+// ParseSince is Parse for a row of which our webhooks may have recorded since when it is past due; "" or a text that
+// cannot be read: they have not.
+func ParseSince(row *catalog.Subscription, since string) Sub {
+	s := Parse(row)
+	if s.Status == statusPastDue && since != "" {
+		s.PastDueSince, _ = moment(&since)
+	}
+	return s
+}
+
 // moment reads a timestamp column; ok false: it is NULL or cannot be read.
 func moment(column *string) (t time.Time, ok bool) {
 	t, err := pytime.Parse(text(column))
@@ -154,7 +166,9 @@ func moment(column *string) (t time.Time, ok bool) {
 }
 
 // Entitled reports whether sub pays at now. Active and trialing do; past_due does while now is before the period's end
-// plus the grace period. Nil and the zero Sub do not.
+// plus the grace period, or, with grace_from: past_due, before the moment at which it became past due plus the grace
+// period. Where nobody saw that moment, because another program wrote the row, the period's end counts then too: a payer
+// is not locked out because a webhook was not ours, and an end that cannot be read still denies. Nil and the zero Sub do not.
 func (r Rules) Entitled(now time.Time, sub *Sub) bool {
 	if sub == nil || !sub.Counts {
 		return false
@@ -205,10 +219,14 @@ func (r Rules) DaysLeft(now time.Time, sub *Sub) (days int, ok bool) {
 
 // graceEnd is the first moment without grace. A sum that Python's datetime could not hold is none, as in fh-saas.
 func (r Rules) graceEnd(sub *Sub) (time.Time, bool) {
-	if !sub.PeriodEndOK {
+	from, known := sub.PeriodEnd, sub.PeriodEndOK
+	if r.sinceDue && !sub.PastDueSince.IsZero() {
+		from, known = sub.PastDueSince, true
+	}
+	if !known {
 		return time.Time{}, false
 	}
-	end := sub.PeriodEnd.Add(r.grace)
+	end := from.Add(r.grace)
 	return end, !end.After(pytime.Max())
 }
 

@@ -58,12 +58,41 @@ func TestConfigFaultsAreAllReportedWithTheirKeys(t *testing.T) {
 	}
 }
 
-func TestGraceFromPastDueIsRefusedAsNotSupportedYet(t *testing.T) {
-	_, err := New(Config{GraceFrom: "past_due"})
-	if err == nil || !strings.Contains(err.Error(), "not supported yet") {
-		t.Errorf("error %v", err)
+// Renewal failed at eleven: in Stripe the period's end has moved a month on by then, and is no measure of lateness.
+func TestGraceFromPastDueCountsFromTheMomentThatWasSeen(t *testing.T) {
+	r := rules(t, Config{GraceFrom: "past_due", GracePeriod: new(time.Hour)})
+	sub := ParseSince(row("past_due", "2026-07-01T11:00:00"), "2026-06-01T11:00:00")
+	if !r.Entitled(noon.Add(-1), &sub) || r.Entitled(noon, &sub) {
+		t.Error("grace does not end an hour after it became past due")
 	}
-	rules(t, Config{GraceFrom: "period_end"})
+	if until, ok := r.Until(noon.Add(-1), &sub); !ok || !until.Equal(noon) || !r.InGrace(noon.Add(-1), &sub) {
+		t.Errorf("until %v %v", until, ok)
+	}
+	if from := rules(t, Config{GracePeriod: new(time.Hour)}); !from.Entitled(noon, &sub) {
+		t.Error("grace_from: period_end looks at the moment")
+	}
+	longer := ParseSince(row("past_due", ""), "2026-06-01T11:30:00")
+	if !r.Entitled(noon, &longer) {
+		t.Error("a known moment needs a period end")
+	}
+	active := ParseSince(row("active", ""), "2026-01-01T00:00:00")
+	if !r.Entitled(noon, &active) || !active.PastDueSince.IsZero() {
+		t.Error("an old moment ends an active subscription")
+	}
+}
+
+func TestGraceFromPastDueFallsBackOnThePeriodEnd(t *testing.T) {
+	r := rules(t, Config{GraceFrom: "past_due", GracePeriod: new(time.Hour)})
+	for _, since := range []string{"", "soon"} {
+		sub := ParseSince(row("past_due", "2026-06-01T11:00:00"), since)
+		if !r.Entitled(noon.Add(-1), &sub) || r.Entitled(noon, &sub) {
+			t.Errorf("since %q: not the period end's grace", since)
+		}
+		unreadable := ParseSince(row("past_due", "later"), since)
+		if r.Entitled(noon, &unreadable) {
+			t.Errorf("since %q: entitled without any moment", since)
+		}
+	}
 }
 
 func TestTheFreePlanIsNeverExempt(t *testing.T) {

@@ -44,6 +44,8 @@ func into(field any) any {
 		return textInto[JobID]{f}
 	case *WebhookEventID:
 		return textInto[WebhookEventID]{f}
+	case *StripeID:
+		return textInto[StripeID]{f}
 	case *SessionID:
 		return textInto[SessionID]{f}
 	case *DomainName:
@@ -167,6 +169,8 @@ func idText(field any) string {
 	case *JobID:
 		return string(*f)
 	case *WebhookEventID:
+		return string(*f)
+	case *StripeID:
 		return string(*f)
 	case *SessionID:
 		return string(*f)

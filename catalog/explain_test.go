@@ -36,7 +36,7 @@ func crowd(t testing.TB, h *HostDatabase) {
 	} {
 		execAs(t, "", h, text+series)
 	}
-	for _, text := range crowdLogout() {
+	for _, text := range append(crowdLogout(), crowdStripe()...) {
 		execAs(t, "", h, text+series)
 	}
 	execAs(t, "", h, "ANALYZE")
@@ -80,6 +80,7 @@ func hot() map[string][]string {
 	}
 	maps.Copy(all, hotLogout())
 	maps.Copy(all, hotSealed())
+	maps.Copy(all, hotStripe())
 	return all
 }
 

@@ -40,6 +40,7 @@ type GrantFacts struct {
 	Locks        Locks         // the tenant's rows of sys_tenant_locks
 	Memberships  []Membership  // all rows of (user, tenant), in no order
 	Subscription *Subscription // the newest with payment_type "subscription", nil without one
+	PastDueSince string        // since when that one is past_due (see Timestamp), "" where it is not or nobody knows
 	Plans        []PricingPlan // rows named by the tenant's or the subscription's plan_tier, or by an alias of these
 }
 
@@ -136,18 +137,19 @@ type factRow struct {
 	tenant       TenantCatalog
 	locks        Locks
 	subscription Subscription
+	pastDue      string
 	rowKey       string // of the membership: its id, or where ids may be NULL the rowid
 	membership   Membership
 	plan         PricingPlan
 }
 
 func (r *factRow) into() []any {
-	dst := make([]any, 0, 55)
+	dst := make([]any, 0, 56)
 	dst = intoAll(dst, userFields(&r.user))
 	dst = append(dst, into(&r.blocked))
 	dst = intoAll(dst, tenantFields(&r.tenant))
 	dst = append(dst, into(&r.locks))
-	dst = intoAll(dst, subscriptionFields(&r.subscription))
+	dst = append(intoAll(dst, subscriptionFields(&r.subscription)), into(&r.pastDue))
 	dst = append(dst, into(&r.rowKey))
 	dst = intoAll(dst, membershipFields(&r.membership))
 	return intoAll(dst, planFields(&r.plan))
@@ -196,7 +198,7 @@ func (f *factFolder) add(facts *GrantFacts, r *factRow) {
 			facts.Tenant, facts.Locks = &r.tenant, r.locks
 		}
 		if r.subscription.TenantID != "" {
-			facts.Subscription = &r.subscription
+			facts.Subscription, facts.PastDueSince = &r.subscription, r.pastDue
 		}
 	}
 	if r.membership.TenantID != "" && !f.memberships[r.rowKey] {

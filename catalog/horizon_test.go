@@ -177,7 +177,7 @@ func TestLookDoesNotReadTheLogOnSQLite(t *testing.T) {
 			t.Fatalf("trigger %s", text)
 		}
 		where = strings.NewReplacer(`NEW."`, `+r."`, "NEW.rowid", "5").Replace(where)
-		for _, key := range []string{"id", "oauth_id", "host", "user_id", "tenant_id", "holder"} {
+		for _, key := range []string{"id", "oauth_id", "host", "user_id", "tenant_id", "holder", "stripe_sub_id"} {
 			where = strings.ReplaceAll(where, `+r."`+key+`"`, "'x'")
 		}
 		plan := explain(t, conn, "EXPLAIN QUERY PLAN SELECT 1 FROM "+w.name+" r WHERE "+where)

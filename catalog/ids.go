@@ -18,6 +18,8 @@ type (
 	JobID string
 	// WebhookEventID is StripeWebhookEvent.id (not Stripe's evt_…).
 	WebhookEventID string
+	// StripeID is an id of Stripe's: sub_…, cus_…, cs_…, evt_….
+	StripeID string
 	// SessionID names a session row; knowing it opens nothing.
 	SessionID string
 	// APITokenID names an API token's row; knowing it opens nothing.

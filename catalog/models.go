@@ -23,6 +23,7 @@ type Tables struct {
 	Handoffs      Handoffs
 	APITokens     APITokens
 	Keys          Keys
+	Stripe        StripeRecords
 	// TenantDatabases is what provisioning recorded of the databases that it made.
 	TenantDatabases Table[TenantID, TenantDatabase]
 
@@ -45,6 +46,7 @@ func newTables(at access) Tables {
 		Handoffs:      Handoffs{at},
 		APITokens:     APITokens{newTable(at, engine, apiTokenModel())},
 		Keys:          Keys{at},
+		Stripe:        StripeRecords{at},
 		at:            at,
 
 		TenantDatabases: newTable(at, engine, tenantDatabaseModel()),

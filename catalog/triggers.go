@@ -43,6 +43,7 @@ func watchedTables() []watched {
 		{"sys_sessions", true, ChangedSession, [4]string{"id", "user_id", "tenant_id", ""}, []string{"id"}},
 		{"sys_api_tokens", true, ChangedToken, [4]string{"id", "user_id", "tenant_id", ""}, []string{"id"}},
 		{"sys_user_blocks", true, ChangedBlock, [4]string{"user_id", "user_id", "", ""}, []string{"user_id"}},
+		{"sys_past_due", true, ChangedSubscription, [4]string{"stripe_sub_id", "", "tenant_id", ""}, []string{"stripe_sub_id"}},
 		{"sys_tenant_locks", true, ChangedLock, [4]string{"tenant_id", "", "tenant_id", ""}, []string{"tenant_id,holder"}},
 	}
 }

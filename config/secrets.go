@@ -38,9 +38,13 @@ func (c *Config) twins() []twin {
 		text("billing.stripe.webhook_secret", &c.Billing.Stripe.WebhookSecret, c.Billing.Stripe.WebhookSecretFile),
 		text("billing.stripe.api_key", &c.Billing.Stripe.APIKey, c.Billing.Stripe.APIKeyFile),
 	}
-	out[0].lines = true
-	for i := 1; i < len(out); i++ {
-		out[i].later = true
+	for i := range out {
+		switch out[i].path {
+		case "secret_key", "billing.stripe.webhook_secret":
+			out[i].lines = true
+		default:
+			out[i].later = true
+		}
 	}
 	db := &c.HostDatabase
 	out = append(out, twin{

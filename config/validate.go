@@ -304,10 +304,8 @@ func (v *validator) later() {
 		{"forward_auth.listen", c.ForwardAuth.Listen != ""},
 		{"ext_authz.listen", c.ExtAuthz.Listen != ""},
 		{"billing.stripe.api_url", c.Billing.Stripe.APIURL != ""},
-		{"billing.stripe.trust_metadata", c.Billing.Stripe.TrustMetadata},
 		{"provisioning.migrations_dir", c.Provisioning.MigrationsDir != ""},
 		{"identity.sign_up", c.Identity.SignUp == "create_tenant"},
-		{"subscription.grace_from", c.Subscription.GraceFrom == "past_due"},
 		{"audit.mode", c.Audit.Mode == "best_effort"},
 	} {
 		if k.asked {

@@ -87,22 +87,18 @@ func TestValidateAndDefaultsLeaveWhatTheyAreGiven(t *testing.T) {
 // Contract: a feature that is not there yet is refused, never ignored; its default written out is fine.
 func TestWhatIsNotThereYetIsRefusedInTheseWords(t *testing.T) {
 	for key, text := range map[string]string{
-		"forward_auth.listen":                "forward_auth: {listen: \":9000\"}",
-		"forward_auth.secret":                "forward_auth: {secret: abcdef}",
-		"forward_auth.secret_file":           "forward_auth: {secret_file: /s}",
-		"ext_authz.listen":                   "ext_authz: {listen: \":9001\"}",
-		"billing.stripe.webhook_secret":      "billing: {stripe: {webhook_secret: whsec}}",
-		"billing.stripe.webhook_secret_file": "billing: {stripe: {webhook_secret_file: /s}}",
-		"billing.stripe.api_key":             "billing: {stripe: {api_key: sk}}",
-		"billing.stripe.api_key_file":        "billing: {stripe: {api_key_file: /s}}",
-		"billing.stripe.api_url":             "billing: {stripe: {api_url: https://stripe.example}}",
-		"billing.stripe.trust_metadata":      "billing: {stripe: {trust_metadata: true}}",
-		"provisioning.admin_url":             "provisioning: {admin_url: \"postgresql://x\"}",
-		"provisioning.admin_url_file":        "provisioning: {admin_url_file: /s}",
-		"provisioning.migrations_dir":        "provisioning: {migrations_dir: /m}",
-		"identity.sign_up":                   strings.Replace(provider, "]}", "], sign_up: create_tenant, insecure_open_sign_up: true}", 1),
-		"subscription.grace_from":            "subscription: {grace_from: past_due}",
-		"audit.mode":                         "audit: {mode: best_effort}",
+		"forward_auth.listen":         "forward_auth: {listen: \":9000\"}",
+		"forward_auth.secret":         "forward_auth: {secret: abcdef}",
+		"forward_auth.secret_file":    "forward_auth: {secret_file: /s}",
+		"ext_authz.listen":            "ext_authz: {listen: \":9001\"}",
+		"billing.stripe.api_key":      "billing: {stripe: {api_key: sk}}",
+		"billing.stripe.api_key_file": "billing: {stripe: {api_key_file: /s}}",
+		"billing.stripe.api_url":      "billing: {stripe: {api_url: https://stripe.example}}",
+		"provisioning.admin_url":      "provisioning: {admin_url: \"postgresql://x\"}",
+		"provisioning.admin_url_file": "provisioning: {admin_url_file: /s}",
+		"provisioning.migrations_dir": "provisioning: {migrations_dir: /m}",
+		"identity.sign_up":            strings.Replace(provider, "]}", "], sign_up: create_tenant, insecure_open_sign_up: true}", 1),
+		"audit.mode":                  "audit: {mode: best_effort}",
 	} {
 		_, err := load(t, at(text))
 		if got := lines(t, err); len(got) != 1 || !strings.HasPrefix(got[0], "config.yaml:5:") || !strings.HasSuffix(got[0], " "+key+": not supported yet") {

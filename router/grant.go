@@ -176,7 +176,7 @@ func (p *Policy) newRecord(f catalog.GrantFacts) *Record {
 		r.keep(f.Tenant.DBURL)
 		r.chooseMembership(p, f)
 	}
-	r.subscription = billing.Parse(f.Subscription)
+	r.subscription = billing.ParseSince(f.Subscription, f.PastDueSince)
 	if len(f.Plans) > 0 {
 		r.plans = make([]*planView, len(f.Plans))
 	}

@@ -30,10 +30,6 @@ type Source interface {
 	Session(ctx context.Context, id StripeID) (Session, error)
 }
 
-// Verifier reports whether sig is our checkout's signature over tenant and customer (metadata tenant_sig). It compares in
-// constant time and is false for anything empty.
-type Verifier func(tenant catalog.TenantID, customer StripeID, sig string) bool
-
 // Config says what is believed.
 type Config struct {
 	// Rules say what entitles and what the free plan is.
@@ -47,8 +43,8 @@ type Deps struct {
 	Host *catalog.HostDatabase
 	// Source is nil without an API key: then events are all there is.
 	Source Source
-	// Verify is nil where nothing is signed: then no signature holds.
-	Verify Verifier
+	// Signer verifies metadata. Nil: no signature holds.
+	Signer *Signer
 	// Clock is the time. Nil: time.Now.
 	Clock func() time.Time
 	// Log hears of what went wrong, never with a payload. Nil: nobody does.
@@ -60,17 +56,14 @@ type Ledger struct {
 	cfg    Config
 	host   *catalog.HostDatabase
 	source Source
-	verify Verifier
+	signer *Signer
 	clock  func() time.Time
 	log    *slog.Logger
 }
 
 // New makes a Ledger. Nothing is read yet.
 func New(cfg Config, deps Deps) *Ledger {
-	l := &Ledger{cfg: cfg, host: deps.Host, source: deps.Source, verify: deps.Verify, clock: deps.Clock, log: deps.Log}
-	if l.verify == nil {
-		l.verify = func(catalog.TenantID, StripeID, string) bool { return false }
-	}
+	l := &Ledger{cfg: cfg, host: deps.Host, source: deps.Source, signer: deps.Signer, clock: deps.Clock, log: deps.Log}
 	if l.clock == nil {
 		l.clock = time.Now
 	}

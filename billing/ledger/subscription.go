@@ -1,9 +1,13 @@
 package ledger
 
-import "time"
+import (
+	"time"
 
-// StripeID is an id of Stripe's: sub_…, cus_…, evt_…, price_…. At most 255 bytes, printable ASCII without spaces.
-type StripeID string
+	"github.com/tenantgate/tenantgate/catalog"
+)
+
+// StripeID is an id of Stripe's: sub_…, cus_…, evt_…, price_….
+type StripeID = catalog.StripeID
 
 // Subscription is a Stripe subscription in the one form that we work with, whatever API version spelled it. The zero
 // value of a time is: not set, or not known.
@@ -48,9 +52,5 @@ type Session struct {
 	Metadata        map[string]string
 }
 
-// Keys of the metadata that our checkout writes on a subscription and on its session.
-const (
-	MetadataTenant    = "tenant_id"
-	MetadataSignature = "tenant_sig"
-	MetadataPlan      = "plan_tier"
-)
+// MetadataPlan is the key of the plan that our checkout sold, beside MetadataTenant and MetadataSignature.
+const MetadataPlan = "plan_tier"

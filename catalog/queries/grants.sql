@@ -31,6 +31,7 @@ SELECT
 	newest.id, newest.tenant_id, newest.stripe_sub_id, newest.stripe_cust_id, newest.plan_tier, newest.status,
 	newest.current_period_end, newest.cancel_at_period_end, newest.payment_type, newest.amount_cents,
 	newest.product_name, newest.trial_end, newest.created_at,
+	(SELECT d.since FROM tenantgate.sys_past_due d WHERE d.stripe_sub_id = newest.stripe_sub_id),
 	m.ROWKEY, m.id, m.user_id, m.tenant_id, m.profile_id, m.meta_attributes, m.role, m.is_active, m.created_at,
 	p.id, p.name, p.description, p.stripe_price_monthly, p.stripe_price_yearly, p.amount_monthly, p.amount_yearly,
 	p.currency, p.trial_days, p.features, p.tier_level, p.is_active, p.sort_order, p.created_at
@@ -60,6 +61,7 @@ SELECT
 		WHERE l.tenant_id = listed.id),
 	s.id, s.tenant_id, s.stripe_sub_id, s.stripe_cust_id, s.plan_tier, s.status, s.current_period_end,
 	s.cancel_at_period_end, s.payment_type, s.amount_cents, s.product_name, s.trial_end, s.created_at,
+	(SELECT d.since FROM tenantgate.sys_past_due d WHERE d.stripe_sub_id = s.stripe_sub_id),
 	m.ROWKEY, m.id, m.user_id, m.tenant_id, m.profile_id, m.meta_attributes, m.role, m.is_active, m.created_at,
 	p.id, p.name, p.description, p.stripe_price_monthly, p.stripe_price_yearly, p.amount_monthly, p.amount_yearly,
 	p.currency, p.trial_days, p.features, p.tier_level, p.is_active, p.sort_order, p.created_at

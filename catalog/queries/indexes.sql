@@ -19,6 +19,18 @@ CREATE INDEX CONCURRENTLY IF NOT EXISTS tenantgate_memberships_tenant ON core_me
 CREATE INDEX CONCURRENTLY IF NOT EXISTS tenantgate_subscriptions_newest
 ON core_subscriptions (tenant_id, payment_type, (coalesce(created_at, '')) COLLATE "C")
 
+-- name: tenantgate_subscriptions_stripe_sub
+CREATE INDEX CONCURRENTLY IF NOT EXISTS tenantgate_subscriptions_stripe_sub ON core_subscriptions (stripe_sub_id)
+
+-- name: tenantgate_subscriptions_stripe_cust
+CREATE INDEX CONCURRENTLY IF NOT EXISTS tenantgate_subscriptions_stripe_cust ON core_subscriptions (stripe_cust_id)
+
+-- name: tenantgate_plans_monthly
+CREATE INDEX CONCURRENTLY IF NOT EXISTS tenantgate_plans_monthly ON core_pricing_plans (stripe_price_monthly)
+
+-- name: tenantgate_plans_yearly
+CREATE INDEX CONCURRENTLY IF NOT EXISTS tenantgate_plans_yearly ON core_pricing_plans (stripe_price_yearly)
+
 -- name: tenantgate_audit_created
 CREATE INDEX CONCURRENTLY IF NOT EXISTS tenantgate_audit_created
 ON sys_audit_logs ((coalesce(created_at, '')) COLLATE "C", (coalesce(id, '')) COLLATE "C")
