@@ -114,10 +114,23 @@ func getter(kind string) handler {
 		}
 		o := c.s.get(kind, c.live, c.id)
 		if o == nil {
-			return nil, missing(kind, c.id)
+			return nil, c.absent(kind)
 		}
 		return o, nil
 	}
+}
+
+// absent says that there is no such object, and, as Stripe does, that there is one in the other mode.
+func (c *call) absent(kind string) *apiError {
+	err := missing(kind, c.id)
+	if c.s.get(kind, !c.live, c.id) != nil {
+		there, here := "live", "test"
+		if c.live {
+			there, here = here, there
+		}
+		err.Message += "; a similar object exists in " + there + " mode, but a " + here + " mode key was used to make this request."
+	}
+	return err
 }
 
 func (c *call) account() (object, *apiError) {
