@@ -349,9 +349,9 @@ func laterDocs() map[string]keyDoc {
 		"ext_authz.listen":                   {doc: "Address of Envoy's gRPC listener. Not supported yet."},
 		"billing.stripe.webhook_secret":      {doc: "Secrets of the Stripe webhook endpoint, one a line, each accepted. Without one there is no endpoint."},
 		"billing.stripe.webhook_secret_file": {doc: "File that holds webhook_secret."},
-		"billing.stripe.api_key":             {doc: "Stripe API key. Not supported yet."},
-		"billing.stripe.api_key_file":        {doc: "File that holds api_key. Not supported yet."},
-		"billing.stripe.api_url":             {doc: "Where Stripe's API is. Not supported yet.", def: "Stripe's own"},
+		"billing.stripe.api_key":             {doc: "Secret or restricted Stripe API key: billing pages, reconcile, plan sync; webhooks become hints."},
+		"billing.stripe.api_key_file":        {doc: "File that holds api_key."},
+		"billing.stripe.api_url":             {doc: "Where Stripe's API is: https, or http on loopback.", def: "Stripe's own"},
 		"billing.stripe.trust_metadata":      {doc: "Whether unsigned metadata and client_reference_id may name the tenant: whoever can write them in Stripe, or open a payment link, then chooses who is paid for."},
 		"provisioning.engine": {
 			doc: "What tenants' databases are made of. Provisioning is not supported yet.", oneOf: []string{"postgresql"},

@@ -71,6 +71,12 @@ func LoadKeys(ctx context.Context, opts LoadOptions) (catalog.Config, secret.Tex
 	return cfg.HostDatabase, cfg.SecretKey, err
 }
 
+// LoadBilling is LoadKeys with what leads to Stripe and what entitles, for programs that compare with Stripe. The Config
+// holds these sections, and others unchecked.
+func LoadBilling(ctx context.Context, opts LoadOptions) (*Config, error) {
+	return loadPart(ctx, opts, "host_database", "secret_key", "secret_key_file", "billing", "subscription")
+}
+
 // loadPart reads those sections alone. The Config holds whatever else was there, unchecked.
 func loadPart(ctx context.Context, opts LoadOptions, sections ...string) (*Config, error) {
 	l, err := gather(ctx, opts)
@@ -88,6 +94,7 @@ func loadPart(ctx context.Context, opts LoadOptions, sections ...string) (*Confi
 	v.later()
 	v.secrets()
 	v.hostDatabase()
+	v.stripe()
 	v.bounds()
 	merge(&l.found, &v.faults)
 	l.found.list = slices.DeleteFunc(l.found.list, func(f Fault) bool {

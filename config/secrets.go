@@ -42,6 +42,7 @@ func (c *Config) twins() []twin {
 		switch out[i].path {
 		case "secret_key", "billing.stripe.webhook_secret":
 			out[i].lines = true
+		case "billing.stripe.api_key":
 		default:
 			out[i].later = true
 		}

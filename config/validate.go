@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/tenantgate/tenantgate/billing/stripeapi"
 	"github.com/tenantgate/tenantgate/internal/seal"
 	"github.com/tenantgate/tenantgate/router"
 )
@@ -69,6 +70,7 @@ func (v *validator) all() {
 	v.routes()
 	v.access()
 	v.forward()
+	v.stripe()
 	v.bounds()
 }
 
@@ -284,6 +286,28 @@ func (v *validator) secrets() {
 	}
 }
 
+// stripe judges what leads to Stripe's API.
+func (v *validator) stripe() {
+	s := &v.c.Billing.Stripe
+	if err := stripeapi.CheckURL(s.APIURL); err != nil {
+		v.bad("billing.stripe.api_url", "%v", err)
+	}
+	if s.APIKey.IsZero() {
+		return
+	}
+	if err := stripeapi.CheckKey(s.APIKey); err != nil {
+		v.bad(v.stripeKeyPath(), "%v", err)
+	}
+}
+
+// stripeKeyPath is where the API key was given.
+func (v *validator) stripeKeyPath() string {
+	if v.c.Billing.Stripe.APIKeyFile != "" {
+		return "billing.stripe.api_key_file"
+	}
+	return "billing.stripe.api_key"
+}
+
 func lastKey(path string) string { return path[strings.LastIndexByte(path, '.')+1:] }
 
 // later refuses what the configuration can say and this version cannot do.
@@ -303,7 +327,6 @@ func (v *validator) later() {
 	}{
 		{"forward_auth.listen", c.ForwardAuth.Listen != ""},
 		{"ext_authz.listen", c.ExtAuthz.Listen != ""},
-		{"billing.stripe.api_url", c.Billing.Stripe.APIURL != ""},
 		{"provisioning.migrations_dir", c.Provisioning.MigrationsDir != ""},
 		{"identity.sign_up", c.Identity.SignUp == "create_tenant"},
 		{"audit.mode", c.Audit.Mode == "best_effort"},

@@ -91,9 +91,6 @@ func TestWhatIsNotThereYetIsRefusedInTheseWords(t *testing.T) {
 		"forward_auth.secret":         "forward_auth: {secret: abcdef}",
 		"forward_auth.secret_file":    "forward_auth: {secret_file: /s}",
 		"ext_authz.listen":            "ext_authz: {listen: \":9001\"}",
-		"billing.stripe.api_key":      "billing: {stripe: {api_key: sk}}",
-		"billing.stripe.api_key_file": "billing: {stripe: {api_key_file: /s}}",
-		"billing.stripe.api_url":      "billing: {stripe: {api_url: https://stripe.example}}",
 		"provisioning.admin_url":      "provisioning: {admin_url: \"postgresql://x\"}",
 		"provisioning.admin_url_file": "provisioning: {admin_url_file: /s}",
 		"provisioning.migrations_dir": "provisioning: {migrations_dir: /m}",
@@ -264,6 +261,8 @@ func TestWarnings(t *testing.T) {
 		{"trust in everybody", "trusted_proxies: [\"0.0.0.0/0\"]\n" + routes(""), "config.yaml:5:19: trusted_proxies[0]: believes everybody"},
 		{"nobody can sign in", strings.Replace(routes(""), provider, "", 1), "config.yaml:1:1: identity.providers: is empty; nobody can sign in"},
 		{"upstream that no route uses", strings.Replace(routes(""), "upstream: idle", "upstream: app", 1), "upstreams.idle: no route leads here"},
+		{"a key of another form", "billing: {stripe: {api_key: abc}}\n" + routes(""), "config.yaml:5:29: billing.stripe.api_key: begins neither with sk_live_"},
+		{"a restricted key", "billing: {stripe: {api_key: rk_live_1}}\n" + routes(""), ""},
 		{"no route", strings.SplitN(head, ",", 2)[0] + "}\n" + provider, "config.yaml:1:1: routes: is empty"},
 	}
 	for _, tt := range tests {

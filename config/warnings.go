@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/tenantgate/tenantgate/billing/stripeapi"
 	"github.com/tenantgate/tenantgate/router"
 )
 
@@ -18,6 +19,9 @@ func (v *validator) doubtful() {
 	}
 	if len(c.Identity.Providers) == 0 {
 		v.bad("identity.providers", "is empty; nobody can sign in")
+	}
+	if key := c.Billing.Stripe.APIKey; !key.IsZero() && stripeapi.KeyMode(key) == stripeapi.ModeUnknown {
+		v.bad(v.stripeKeyPath(), "begins neither with sk_live_ or rk_live_ nor with sk_test_ or rk_test_, as Stripe's keys do")
 	}
 	if len(c.Routes) == 0 {
 		v.bad("routes", "is empty; every request is denied")
