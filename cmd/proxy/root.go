@@ -29,7 +29,7 @@ func (p *program) root() *cobra.Command {
 			tenantPause(p), tenantUnpause(p),
 			tenantEncrypt(p), notYet("doctor", "List what is orphaned")),
 		users().command(p, userBlock(p), userUnblock(p)),
-		members().command(p), plans().command(p, notYet("sync", "Compare plans with Stripe")),
+		members().command(p), plans().command(p, planSync(p)),
 		subscriptions().command(p), domains().command(p, domainVerify(p)), sessionCommand(p),
 		auditCommand(p), keyCommand(p), versionCommand(p), completionCommand(p),
 		tokenCommand(p), jobCommand(p),
