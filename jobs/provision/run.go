@@ -1,0 +1,264 @@
+package provision
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/tenantgate/tenantgate/catalog"
+	"github.com/tenantgate/tenantgate/internal/secret"
+	"github.com/tenantgate/tenantgate/jobs/tenantdb"
+	"github.com/tenantgate/tenantgate/sealing"
+)
+
+// run is one run for one tenant, which it has.
+type run struct {
+	*Provisioner
+	server   tenantdb.Server
+	hold     tenantdb.Hold
+	spec     Spec
+	id       string
+	progress func(Event)
+
+	began    bool // the record names this run
+	place    tenantdb.Place
+	password secret.Text
+	uri      catalog.DBURI
+}
+
+func (r *run) all(ctx context.Context) error {
+	r.progress(Event{Step: Recorded})
+	ready, err := r.begin(ctx)
+	if err != nil {
+		return err
+	}
+	r.progress(Event{Step: Recorded, Done: true})
+	if ready {
+		r.progress(Event{Step: Ready, Done: true})
+		return nil
+	}
+	// The password is new in each run that is to write db_url: what an earlier one set is nowhere.
+	r.password = tenantdb.NewPassword()
+	r.deps.Redact(r.password.Reveal())
+	r.uri = r.server.URI(r.place, r.password)
+	for _, s := range []struct {
+		step Step
+		do   func(context.Context) error
+		rows func(context.Context, *catalog.Tx) error // written with the step
+	}{
+		{step: Closed, do: r.close},
+		{step: Role, do: func(ctx context.Context) error { return r.hold.EnsureRole(ctx, r.place, r.password) }},
+		{step: Database, do: func(ctx context.Context) error { return r.hold.EnsureDatabase(ctx, r.place) }},
+		{step: Migrated, do: r.migrate},
+		{step: Rows, rows: r.rows},
+		{step: Checked, do: r.check},
+		{step: Ready, rows: r.activate},
+	} {
+		r.progress(Event{Step: s.step})
+		if s.do != nil {
+			if err := s.do(ctx); err != nil {
+				return err
+			}
+		}
+		if err := r.advance(ctx, s.step, s.rows); err != nil {
+			return err
+		}
+		r.progress(Event{Step: s.step, Done: true})
+	}
+	return nil
+}
+
+// begin puts the tenant on record under this run. ready says that there is nothing left to do.
+func (r *run) begin(ctx context.Context) (ready bool, err error) {
+	identity, err := r.server.Identity(ctx)
+	if err != nil {
+		return false, err
+	}
+	known, stored, err := r.before(ctx)
+	if err != nil {
+		return false, err
+	}
+	err = r.deps.Host.InTx(ctx, func(tx *catalog.Tx) error {
+		ready = false
+		row, err := r.tenant(ctx, tx, stored)
+		if err != nil {
+			return err
+		}
+		record, err := r.record(ctx, tx, identity)
+		if err != nil {
+			return err
+		}
+		r.place = tenantdb.PlaceOf(record, Step(record.Step).Reached(Database))
+		if !stored.IsZero() && (known.IsZero() || !r.place.Names(known)) {
+			return fmt.Errorf("%w: it has a db_url that provisioning did not make; it stays as it is", ErrRefused)
+		}
+		ready = Step(record.Step).Reached(Ready) && !row.DBURL.IsZero()
+		return nil
+	})
+	if err != nil {
+		return false, err
+	}
+	r.began = true
+	if ready {
+		if err := tenantdb.Ping(ctx, known); err != nil {
+			return false, fmt.Errorf("it was provisioned, and its database cannot be reached by db_url: %w; `tenantgate tenant doctor` says more", err)
+		}
+	}
+	return ready, nil
+}
+
+// before opens what stands in db_url, outside of any transaction: a reference reads files.
+func (r *run) before(ctx context.Context) (uri, stored catalog.DBURI, err error) {
+	row, err := r.deps.Host.Tenants.Get(ctx, r.spec.Tenant)
+	if errors.Is(err, catalog.ErrNotFound) || err == nil && row.DBURL.IsZero() {
+		return uri, stored, nil
+	}
+	if err != nil {
+		return uri, stored, err
+	}
+	uri, err = r.deps.Opener.Open(ctx, row.ID, row.DBURL)
+	if err != nil {
+		return uri, stored, fmt.Errorf("%w: it has a db_url that does not open: %s", ErrRefused, sealing.Reason(err))
+	}
+	return uri, row.DBURL, nil
+}
+
+// tenant finds or inserts the tenant's row, whose db_url is to be what was looked at before.
+func (r *run) tenant(ctx context.Context, tx *catalog.Tx, stored catalog.DBURI) (*catalog.TenantCatalog, error) {
+	if r.spec.Owner != "" {
+		if _, err := tx.GlobalUsers.Get(ctx, r.spec.Owner); err != nil {
+			return nil, refuse(fmt.Errorf("owner %s: %w", r.spec.Owner, err))
+		}
+	}
+	row, err := tx.Tenants.Get(ctx, r.spec.Tenant)
+	if errors.Is(err, catalog.ErrNotFound) {
+		row = &catalog.TenantCatalog{ID: r.spec.Tenant, IsActive: new(false)}
+		fill(&row.Name, r.spec.Name)
+		fill(&row.PlanTier, r.spec.PlanTier)
+		return row, refuse(tx.Tenants.Insert(ctx, row))
+	}
+	if err != nil {
+		return nil, err
+	}
+	states, err := tx.TenantStates(ctx, r.spec.Tenant)
+	switch {
+	case err != nil:
+		return nil, err
+	case states[r.spec.Tenant].Deletion != nil:
+		return nil, fmt.Errorf("%w: the tenant is deleted: `tenantgate tenant restore` takes it back", ErrRefused)
+	case row.DBURL != stored:
+		return nil, errors.New("its db_url has just changed: run it again")
+	case other(row.Name, r.spec.Name):
+		return nil, fmt.Errorf("%w: the tenant is there and has another name; `tenantgate tenant update` changes it", ErrRefused)
+	case other(row.PlanTier, r.spec.PlanTier):
+		return nil, fmt.Errorf("%w: the tenant is there and has another plan_tier; `tenantgate tenant update` changes it", ErrRefused)
+	}
+	return row, nil
+}
+
+func fill(field **string, text string) {
+	if text != "" && (*field == nil || **field == "") {
+		*field = &text
+	}
+}
+
+// other reports whether a row has something else than what is asked for.
+func other(has *string, want string) bool {
+	return want != "" && has != nil && *has != "" && *has != want
+}
+
+// refuse marks the catalog's refusals: a rule is broken, or something is not there.
+func refuse(err error) error {
+	if errors.Is(err, catalog.ErrConflict) || errors.Is(err, catalog.ErrNotFound) {
+		return fmt.Errorf("%w: %w", ErrRefused, err)
+	}
+	return err
+}
+
+// record finds or inserts the record, and has it name this run.
+func (r *run) record(ctx context.Context, tx *catalog.Tx, identity string) (*catalog.TenantDatabase, error) {
+	now := catalog.Timestamp(r.deps.Clock())
+	record, err := tx.TenantDatabases.Change(ctx, r.spec.Tenant, func(d *catalog.TenantDatabase) error {
+		if d.Engine != r.server.Engine() || d.Server != identity {
+			return fmt.Errorf("%w: its database was begun on another server than the one that provisioning.admin_url names", ErrRefused)
+		}
+		d.Run, d.Problem, d.UpdatedAt = r.id, nil, now
+		return nil
+	})
+	if !errors.Is(err, catalog.ErrNotFound) {
+		return record, err
+	}
+	place := r.server.NewPlace(r.spec.Tenant)
+	record = &catalog.TenantDatabase{
+		TenantID: r.spec.Tenant, Engine: r.server.Engine(), Server: identity, DatabaseName: place.Database, RoleName: place.Role,
+		Mark: place.Mark, Step: string(Recorded), Run: r.id, UpdatedAt: now,
+	}
+	return record, tx.TenantDatabases.Insert(ctx, record)
+}
+
+// advance writes a step down, and what belongs to it, if the record still names this run.
+func (r *run) advance(ctx context.Context, step Step, rows func(context.Context, *catalog.Tx) error) error {
+	return r.deps.Host.InTx(ctx, func(tx *catalog.Tx) error {
+		_, err := tx.TenantDatabases.Change(ctx, r.spec.Tenant, func(d *catalog.TenantDatabase) error {
+			if d.Run != r.id {
+				return ErrTaken
+			}
+			if step == Ready || !Step(d.Step).Reached(step) {
+				d.Step = string(step)
+			}
+			d.UpdatedAt = catalog.Timestamp(r.deps.Clock())
+			return nil
+		})
+		if err != nil || rows == nil {
+			return err
+		}
+		return rows(ctx, tx)
+	})
+}
+
+// note writes down why the run ended. Without a record there is nowhere to.
+func (r *run) note(ctx context.Context, reason error) error {
+	if !r.began || errors.Is(reason, ErrTaken) {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), problemDeadline)
+	defer cancel()
+	_, err := r.deps.Host.TenantDatabases.Change(ctx, r.spec.Tenant, func(d *catalog.TenantDatabase) error {
+		if d.Run == r.id {
+			text := reason.Error()
+			d.Problem, d.UpdatedAt = &text, catalog.Timestamp(r.deps.Clock())
+		}
+		return nil
+	})
+	return err
+}
+
+func (r *run) migrate(ctx context.Context) error {
+	_, err := r.migrations.Up(ctx, r.uri)
+	return err
+}
+
+// check reaches the database the way a request would: by what stands in db_url.
+func (r *run) check(ctx context.Context) error {
+	uri, _, err := r.before(ctx)
+	if err != nil {
+		return err
+	}
+	if uri != r.uri || sealing.CheckURI(uri.Reveal()) != nil {
+		return errors.New("db_url is not what was written: run it again")
+	}
+	return tenantdb.Ping(ctx, uri)
+}
+
+func (r *run) activate(ctx context.Context, tx *catalog.Tx) error {
+	_, err := tx.Tenants.Change(ctx, r.spec.Tenant, func(t *catalog.TenantCatalog) error {
+		t.IsActive = new(true)
+		return nil
+	})
+	if err != nil {
+		return refuse(err)
+	}
+	return tx.Audit(ctx, "tenant.provisioned", string(r.spec.Tenant), map[string]any{
+		"engine": r.server.Engine(), "database_name": r.place.Database, "role_name": r.place.Role,
+	})
+}

@@ -1,0 +1,68 @@
+package provision
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/tenantgate/tenantgate/catalog"
+	"github.com/tenantgate/tenantgate/jobs"
+	"github.com/tenantgate/tenantgate/jobs/tenantdb"
+)
+
+// Job is the type of the job that provisions; its payload is a Spec.
+const Job = jobs.Prefix + "provision"
+
+// jobTimeout bounds one attempt: a tenant's migrations are short, since its database is empty.
+const jobTimeout = 15 * time.Minute
+
+// JobKey keeps two unfinished jobs for one tenant from being inserted by us.
+func JobKey(tenant catalog.TenantID) string { return "provision/" + string(tenant) }
+
+// Enqueue inserts a job for the tenant, which is there if and only if the transaction is committed.
+func Enqueue(ctx context.Context, tx *catalog.Tx, spec Spec) (catalog.JobID, error) {
+	return jobs.Enqueue(ctx, tx, jobs.Job{Type: Job, Payload: spec, Key: JobKey(spec.Tenant)})
+}
+
+// Kind is how the job is run. provisioner says by what, as the configuration is at that time; progress (nil: nobody) is
+// told of each step.
+func Kind(provisioner func() (*Provisioner, error), progress func(Event)) jobs.Kind {
+	return jobs.Kind{
+		Timeout: jobTimeout,
+		Work: func(ctx context.Context, job *jobs.Run) error {
+			var spec Spec
+			if err := job.Decode(&spec); err != nil {
+				return err
+			}
+			p, err := provisioner()
+			if err == nil {
+				err = p.Run(ctx, spec, progress)
+			}
+			if lasting(err) {
+				err = jobs.Permanent(err)
+			}
+			return err
+		},
+	}
+}
+
+// lasting reports whether only a change of something helps.
+func lasting(err error) bool {
+	for _, kind := range []error{ErrRefused, tenantdb.ErrForeign, tenantdb.ErrDenied, tenantdb.ErrGone, tenantdb.ErrMigration} {
+		if errors.Is(err, kind) {
+			return true
+		}
+	}
+	return false
+}
+
+// TrialEndKind is how trials end.
+func TrialEndKind(host *catalog.HostDatabase, freePlan func() string, clock func() time.Time) jobs.Kind {
+	return jobs.Kind{Work: func(ctx context.Context, job *jobs.Run) error {
+		var end trialEnd
+		if err := job.Decode(&end); err != nil {
+			return err
+		}
+		return EndTrial(ctx, host, end, freePlan(), clock())
+	}}
+}
