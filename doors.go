@@ -6,6 +6,7 @@ import (
 	"net/netip"
 
 	"github.com/tenantgate/tenantgate/auth"
+	"github.com/tenantgate/tenantgate/catalog"
 	"github.com/tenantgate/tenantgate/router"
 )
 
@@ -51,7 +52,13 @@ func (g *Gate) refuse(w http.ResponseWriter, r *http.Request, code string, err e
 	if err != nil {
 		g.telemetry.Logger.WarnContext(r.Context(), "request to the admin listener denied", "code", code, "error", err)
 	}
+	g.deniedAt(r, code, auth.RefusedUser(err))
 	g.admin.TurnAway(w, r, router.Code(code))
+}
+
+// deniedAt counts a refusal of either listener, for the audit.
+func (g *Gate) deniedAt(r *http.Request, code string, user catalog.UserID) {
+	g.denials.Count(user, "", code, clientIP(r))
 }
 
 // clientIP is the address that counts: as far as trusted hops can be believed, and on the admin listener the peer's.

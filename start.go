@@ -114,6 +114,7 @@ func (g *Gate) connect(ctx context.Context, db catalog.Config) (err error) {
 		return err
 	}
 	g.current.Store(next)
+	g.denials.Start(host)
 	return nil
 }
 
@@ -141,6 +142,7 @@ func (g *Gate) serving(clear func(http.ResponseWriter, *http.Request), serve fun
 			if r.Method == http.MethodPost && r.URL.Path == "/_gate/logout" && crossSite.Check(r) == nil {
 				clear(w, r)
 			}
+			g.deniedAt(r, string(router.HostDatabaseUnavailable), "")
 			router.Refuse(w, r, string(router.HostDatabaseUnavailable), nil)
 			return
 		}

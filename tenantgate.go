@@ -29,6 +29,7 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 
 	"github.com/tenantgate/tenantgate/admin"
+	"github.com/tenantgate/tenantgate/audit/denials"
 	"github.com/tenantgate/tenantgate/auth"
 	"github.com/tenantgate/tenantgate/billing"
 	"github.com/tenantgate/tenantgate/catalog"
@@ -64,6 +65,8 @@ type Gate struct {
 	current   atomic.Pointer[generation]
 	admin     *admin.Admin
 	freshness *freshness
+	denials   *denials.Counter
+	unwritten unrecorded // audit rows that audit.mode best_effort went without
 	draining  atomic.Bool
 
 	reload sync.Mutex     // also guards shut and old
@@ -103,6 +106,8 @@ func OpenWith(ctx context.Context, cfg *config.Config, opts Options) (*Gate, err
 		return nil, err
 	}
 	g := &Gate{telemetry: tel, clock: opts.Clock, version: opts.Version, opened: cfg, wanted: cfg}
+	g.denials = denials.New(denials.Config{Clock: opts.Clock, Log: tel.Logger})
+	g.unwritten.log, g.unwritten.clock = tel.Logger, opts.Clock
 	g.waiting.failed = make(chan error, 1)
 	if err := g.open(ctx, cfg); err != nil {
 		return nil, errors.Join(err, g.Close())
@@ -138,9 +143,13 @@ func (g *Gate) open(ctx context.Context, cfg *config.Config) error {
 	if err != nil {
 		return err
 	}
+	if err := g.telemetry.WatchAudit(g.auditMetrics); err != nil {
+		return err
+	}
+	db.Unrecorded = g.unwritten.tell
 	maxLook := max(heartbeat(cfg), maxStale(cfg))
 	if g.admin, err = admin.New(admin.Config{PublicURL: cfg.Admin.PublicURL, MaxLookAge: maxLook}, admin.Deps{
-		State: g.state, Metrics: g.telemetry.MetricsHandler(), Clock: g.clock, Doors: doors{g}, Version: g.version,
+		State: g.state, Metrics: g.telemetry.MetricsHandler(), Clock: g.clock, Doors: doors{g}, Denied: g.deniedAt, Version: g.version,
 	}); err != nil {
 		return err
 	}
@@ -231,7 +240,7 @@ func (g *Gate) compile(ctx context.Context, cfg *config.Config) (*generation, er
 	gate, err := router.New(router.Config{
 		PublicURL: public, TrustedProxies: trusted, Tenants: cfg.Tenants, Upstreams: cfg.Upstreams, Routes: cfg.Routes,
 		Roles: cfg.Roles, Subscription: rules, Forward: cfg.Forward, Cache: cfg.Cache, Limits: cfg.Limits,
-	}, router.Deps{Host: g.host, Auth: a, Telemetry: g.telemetry, Opener: opener, Coherence: g.freshness.Coherence, Clock: g.clock})
+	}, router.Deps{Host: g.host, Auth: a, Telemetry: g.telemetry, Opener: opener, Coherence: g.freshness.Coherence, Denied: g.denials.Count, Clock: g.clock})
 	if err != nil {
 		opener.Close()
 		return nil, errors.Join(err, a.Close())
@@ -244,7 +253,7 @@ func (g *Gate) compile(ctx context.Context, cfg *config.Config) (*generation, er
 // authDeps are what auth stands on under cfg.
 func (g *Gate) authDeps(cfg *config.Config, public *url.URL, secrets seal.Keyset) (deps auth.Deps, err error) {
 	deps = auth.Deps{
-		Host: g.host, PublicURL: public, Secrets: secrets, Refuse: g.refuse, ClientIP: clientIP,
+		Host: g.host, PublicURL: public, Secrets: secrets, Refuse: g.refuse, Denied: g.deniedAt, ClientIP: clientIP,
 		RequestHost: router.RequestHost, BaseDomain: cfg.Tenants.BaseDomain, TenantClaim: cfg.Tenants.Claim,
 		CacheEntries: cfg.Cache.Entries, CacheTTL: lifeOf(cfg.Cache.TTL, router.DefaultTTL),
 		CacheNegativeTTL: lifeOf(cfg.Cache.NegativeTTL, router.DefaultNegativeTTL), Coherence: g.freshness.Coherence,
@@ -331,6 +340,7 @@ func (g *Gate) needsRestart(cfg *config.Config) error {
 		changed bool
 	}{
 		{"host_database", cfg.HostDatabase.URL != g.opened.HostDatabase.URL || cfg.HostDatabase.MaxConnections != g.opened.HostDatabase.MaxConnections},
+		{"audit.mode", cfg.Audit.Mode != g.opened.Audit.Mode},
 		{"telemetry", cfg.Telemetry != g.opened.Telemetry},
 		{"admin", cfg.Admin != g.opened.Admin},
 		{"listen", fmt.Sprint(cfg.Listen) != fmt.Sprint(g.opened.Listen)},
@@ -405,6 +415,7 @@ func (g *Gate) Close() error {
 		for _, n := range g.old {
 			g.err = errors.Join(g.err, n.shut())
 		}
+		g.denials.Close()
 		if g.host != nil {
 			g.err = errors.Join(g.err, g.host.Close())
 		}

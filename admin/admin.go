@@ -22,6 +22,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"github.com/tenantgate/tenantgate/catalog"
 )
 
 // Config is what the listener's answers depend on.
@@ -62,6 +64,8 @@ type Deps struct {
 	Metrics http.Handler
 	// Doors say who may enter. Nil: nobody; everything but health and metrics is 404.
 	Doors Doors
+	// Denied counts a refusal, for the audit; user is "" for a stranger. Nil: nobody counts.
+	Denied func(r *http.Request, code string, user catalog.UserID)
 	// Version is shown behind the doors.
 	Version string
 	// Clock; nil: time.Now.
@@ -93,6 +97,9 @@ func New(cfg Config, deps Deps) (*Admin, error) {
 	if deps.Clock == nil {
 		deps.Clock = time.Now
 	}
+	if deps.Denied == nil {
+		deps.Denied = func(*http.Request, string, catalog.UserID) {}
+	}
 	return &Admin{public: public, maxAge: cfg.MaxLookAge, deps: deps}, nil
 }
 
@@ -110,8 +117,10 @@ func (a *Admin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	switch {
 	case !a.ours(r.Host):
+		a.deps.Denied(r, "bad_host", "")
 		refuse(w, http.StatusForbidden, "bad_host", "The Host is neither admin.public_url's nor loopback.")
 	case a.foreign(r):
+		a.deps.Denied(r, "cross_origin", "")
 		refuse(w, http.StatusForbidden, "cross_origin", "A page of another site sent this request.")
 	case a.deps.Doors == nil:
 		refuse(w, http.StatusNotFound, "not_found", "There is nothing at this address.")

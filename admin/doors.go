@@ -58,10 +58,13 @@ func (a *Admin) serveDoors(w http.ResponseWriter, r *http.Request) {
 		Cookies: r.Header["Cookie"], Authorization: r.Header["Authorization"], Host: r.Host,
 	})
 	if err != nil {
-		a.TurnAway(w, r, codeOf(err))
+		code := codeOf(err)
+		a.deps.Denied(r, string(code), auth.RefusedUser(err))
+		a.TurnAway(w, r, code)
 		return
 	}
 	if who.Kind == auth.KindSession && !safe(r.Method) && !sameOrigin(r) {
+		a.deps.Denied(r, string(router.CrossOrigin), who.User)
 		a.TurnAway(w, r, router.CrossOrigin)
 		return
 	}

@@ -46,9 +46,9 @@ func (a *Auth) EnterAdmin(ctx context.Context, c Credentials) (Administrator, er
 	case err != nil:
 		return Administrator{}, err
 	case a.staleForAdmin(f), normalHost(c.Host) != normalHost(d.host()): // a cookie is good on one host alone
-		return Administrator{}, ErrSessionExpired
+		return Administrator{}, refusedFor(ErrSessionExpired, f.row.UserID, f.known)
 	case !f.sysAdmin:
-		return Administrator{}, ErrNotAdmin
+		return Administrator{}, refusedFor(ErrNotAdmin, f.row.UserID, f.known)
 	}
 	who := Administrator{Identity: f.identity(), Email: f.email}
 	if end := f.created.Add(adminSessionLife); end.Before(who.Expires) {

@@ -172,15 +172,15 @@ func (a *Auth) openAPIToken(ctx context.Context, text, kind string, use bool) (*
 	if err != nil {
 		return nil, err
 	}
-	if !found || !a.matchesAPIToken(f, &t) || f.row.Kind != kind {
+	if !found || !a.matchesAPIToken(f, &t) {
 		return nil, ErrInvalidToken
 	}
 	now := a.clock()
-	if f.over(now) {
-		return nil, ErrInvalidToken
+	if f.row.Kind != kind || f.over(now) {
+		return nil, refusedFor(ErrInvalidToken, f.row.UserID, f.known)
 	}
 	if kind == catalog.TokenUser && (!f.known || f.blocked) {
-		return nil, ErrUnknownUser
+		return nil, refusedFor(ErrUnknownUser, f.row.UserID, f.known)
 	}
 	if use {
 		a.usedAPIToken(t.key(), f.use, now)

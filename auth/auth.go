@@ -49,6 +49,32 @@ var (
 	ErrBadReturnTo = errors.New("return_to is neither a local path nor a URL of this installation")
 )
 
+// refusedCredential is an error of Authenticate about a credential that was proven to be a user's.
+type refusedCredential struct {
+	error
+	user catalog.UserID
+}
+
+// Unwrap returns the error without the user.
+func (r *refusedCredential) Unwrap() error { return r.error }
+
+// refusedFor says whose credential it was that err is about; err alone where no such user is known.
+func refusedFor(err error, user catalog.UserID, known bool) error {
+	if !known || user == "" {
+		return err
+	}
+	return &refusedCredential{err, user}
+}
+
+// RefusedUser is the user whose credential err refuses: a session or token that was one and is over, or whose user is
+// blocked. "" where the credential proves nobody: then whoever presents it is a stranger.
+func RefusedUser(err error) catalog.UserID {
+	if r, ok := errors.AsType[*refusedCredential](err); ok {
+		return r.user
+	}
+	return ""
+}
+
 // Kind is what a person was recognised by.
 type Kind uint8
 
@@ -124,9 +150,11 @@ func (id *Identity) Reaches(tenant catalog.TenantID) bool {
 // Codes that handlers pass to Deps.Refuse: rows of the router's denial table.
 const (
 	codeBadHost             = "bad_host"
+	codeBadRequest          = "bad_request"
 	codeBadReturnTo         = "bad_return_to"
 	codeCrossOrigin         = "cross_origin"
 	codeHostDatabase        = "host_database_unavailable"
+	codeInvalidToken        = "invalid_token"
 	codeMethodNotAllowed    = "method_not_allowed"
 	codeNoAccess            = "no_access"
 	codeNotFound            = "not_found"
@@ -145,6 +173,8 @@ type Deps struct {
 	// Refuse answers a request with a row of the denial table (page or problem+json). Headers set before it stay.
 	Refuse func(w http.ResponseWriter, r *http.Request, code string, err error)
 
+	// Denied counts a refusal that is no row of the denial table: a sign-in's page, a logout token. Nil: nobody counts.
+	Denied func(r *http.Request, code string, user catalog.UserID)
 	// ClientIP is the address that counts for sign_up_limit and the audit. Nil: the connection's peer.
 	ClientIP func(*http.Request) netip.Addr
 	// RequestHost is the host asked for, with its port, where that is not r.Host. Nil: r.Host.
@@ -195,6 +225,7 @@ type Auth struct {
 	clock      func() time.Time
 	log        *slog.Logger
 	refuse     func(http.ResponseWriter, *http.Request, string, error)
+	denied     func(*http.Request, string, catalog.UserID)
 	clientIP   func(*http.Request) netip.Addr
 	hostOf     func(*http.Request) string
 	origins    origins
@@ -253,7 +284,7 @@ func assemble(cfg Config, deps Deps) (*Auth, error) {
 	faults := []error{cfg.Validate(), deps.check()}
 	a := &Auth{
 		host: deps.Host, secrets: deps.Secrets, clock: deps.Clock, log: deps.Log, refuse: deps.Refuse,
-		clientIP: deps.ClientIP, hostOf: deps.RequestHost, claim: deps.TenantClaim, ignoreHost: deps.IgnoreHost,
+		denied: deps.Denied, clientIP: deps.ClientIP, hostOf: deps.RequestHost, claim: deps.TenantClaim, ignoreHost: deps.IgnoreHost,
 		crossSite: http.NewCrossOriginProtection(),
 		signUp:    cfg.SignUp, idle: cfg.Session.idle(), absolute: cfg.Session.absolute(),
 	}
@@ -263,6 +294,9 @@ func assemble(cfg Config, deps Deps) (*Auth, error) {
 	}
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
+	}
+	if a.denied == nil {
+		a.denied = func(*http.Request, string, catalog.UserID) {}
 	}
 	if a.clientIP == nil {
 		a.clientIP = peerIP

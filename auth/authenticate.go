@@ -2,6 +2,7 @@ package auth
 
 import (
 	"context"
+	"errors"
 	"strings"
 )
 
@@ -97,12 +98,12 @@ func (a *Auth) authenticateCookie(ctx context.Context, cookies []string, host st
 // worse picks which of two refusals is told: a check that could not be made, then an unknown user, then an expired one.
 func worse(a, b error) error {
 	rank := func(err error) int {
-		switch err {
-		case nil:
+		switch {
+		case err == nil:
 			return 0
-		case ErrSessionExpired:
+		case errors.Is(err, ErrSessionExpired):
 			return 1
-		case ErrUnknownUser:
+		case errors.Is(err, ErrUnknownUser):
 			return 2
 		default:
 			return 3

@@ -88,6 +88,7 @@ func (a *Auth) Backchannel(w http.ResponseWriter, r *http.Request) {
 // refuseLogout answers as section 2.8 wants. The texts are ours and hold nothing of what was sent.
 func (a *Auth) refuseLogout(w http.ResponseWriter, r *http.Request, p *provider, err error) {
 	a.log.InfoContext(r.Context(), "logout token refused", "provider", p.name, "error", err)
+	a.denied(r, codeInvalidToken, "")
 	body, _ := json.Marshal(struct { // two texts: it cannot fail
 		Error       string `json:"error"`
 		Description string `json:"error_description"`

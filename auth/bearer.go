@@ -86,7 +86,7 @@ func (a *Auth) authenticateBearer(ctx context.Context, token string) (Identity, 
 		return Identity{}, err
 	}
 	if !found || s.blocked {
-		return Identity{}, ErrUnknownUser
+		return Identity{}, refusedFor(ErrUnknownUser, s.user, found)
 	}
 	return Identity{
 		User: s.user, Kind: KindBearer, ClaimTenant: f.tenant, Provider: f.provider.name, Subject: f.subject,

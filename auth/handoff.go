@@ -179,7 +179,7 @@ func (a *Auth) goOn(w http.ResponseWriter, r *http.Request, session *catalog.Ses
 		return
 	}
 	if !ok {
-		a.refuse(w, r, codeNoAccess, errors.New("no active membership at the host that asked"))
+		a.refuse(w, r, codeNoAccess, refusedFor(errors.New("no active membership at the host that asked"), session.UserID, true))
 		return
 	}
 	code, err := a.makeCode(ctx, session, d, to.ask)

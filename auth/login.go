@@ -230,6 +230,7 @@ func (a *Auth) fail(w http.ResponseWriter, r *http.Request, err error, returnTo 
 	switch {
 	case errors.As(err, &f):
 		a.log.InfoContext(r.Context(), "sign-in refused", "error", err)
+		a.denied(r, codeBadRequest, RefusedUser(err))
 		page.Render(w, f.status, page.Data{
 			Heading: f.heading, Text: []string{f.text},
 			Actions: []page.Action{{Label: "Sign in again", URL: loginURL(returnTo, ""), Primary: true}, {Label: "To the start", URL: "/"}},

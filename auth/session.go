@@ -178,7 +178,7 @@ func (a *Auth) open(ctx context.Context, t *sessionToken, host string) (*session
 	}
 	now := a.clock()
 	if !now.Before(f.expires) {
-		return nil, ErrSessionExpired
+		return nil, refusedFor(ErrSessionExpired, f.row.UserID, f.known)
 	}
 	if a.idleAt(f, now) {
 		// Another replica may have seen it since: the row is read again, once, before it is refused.
@@ -188,12 +188,15 @@ func (a *Auth) open(ctx context.Context, t *sessionToken, host string) (*session
 				return nil, err
 			}
 		}
-		if !found || !a.matches(f, t) || f.row.Host != host || a.idleAt(f, now) {
+		if !found || !a.matches(f, t) || f.row.Host != host {
 			return nil, ErrSessionExpired
+		}
+		if a.idleAt(f, now) {
+			return nil, refusedFor(ErrSessionExpired, f.row.UserID, f.known)
 		}
 	}
 	if !f.known || f.blocked {
-		return nil, ErrUnknownUser
+		return nil, refusedFor(ErrUnknownUser, f.row.UserID, f.known)
 	}
 	return f, nil
 }

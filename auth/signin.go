@@ -280,7 +280,7 @@ func (a *Auth) admit(ctx context.Context, tx *catalog.Tx, at *arrival) (*catalog
 	user, blocked, err := tx.UserBySubject(ctx, at.oauthID)
 	switch {
 	case err == nil && blocked:
-		return nil, fmt.Errorf("%w: blocked", ErrUnknownUser)
+		return nil, refusedFor(fmt.Errorf("%w: blocked", ErrUnknownUser), user.ID, true)
 	case err == nil:
 		at.how = "known"
 		return user, nil
@@ -318,7 +318,7 @@ func (a *Auth) link(ctx context.Context, tx *catalog.Tx, at *arrival) (*catalog.
 		return nil, err
 	}
 	if blocked || linked.ID != user.ID {
-		return nil, fmt.Errorf("%w: blocked", ErrUnknownUser)
+		return nil, refusedFor(fmt.Errorf("%w: blocked", ErrUnknownUser), linked.ID, true)
 	}
 	at.how = "linked"
 	return linked, nil

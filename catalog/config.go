@@ -17,6 +17,12 @@ type Config struct {
 	// Reserved are names that no tenant's slug or custom host may take. Package config fills it in. A process that knows
 	// none reserves none.
 	Reserved Reserved `yaml:"-" json:"-"`
+	// BestEffortAudit lets a change happen whose audit row cannot be written (audit.mode best_effort). False: what cannot
+	// be recorded is not done. Package config fills it in.
+	BestEffortAudit bool `yaml:"-" json:"-"`
+	// Unrecorded is told of each such row once its change is committed: the event and why. It must not block. Nil: nobody
+	// is told.
+	Unrecorded func(event string, err error) `yaml:"-" json:"-"`
 	// Clock gives the time of created_at columns. Nil: time.Now.
 	Clock func() time.Time `yaml:"-" json:"-"`
 	// SharedClock is what leases and jobs go by. Nil: on PostgreSQL the server's clock, on SQLite the machine's.

@@ -146,10 +146,12 @@ func diagnosePostgres(pg *pgconn.PgError) (why string, kind error) {
 		return "user or password rejected by the server", ErrUnavailable
 	case "3D000":
 		return "the server has no such database", ErrUnavailable
+	case "53100":
+		return "the server's disk is full", ErrUnavailable
 	case "42501":
 		return "permission denied by the server: grant it to the role of the URL", nil
 	case "25006":
-		return "the server is read-only: the URL must lead to the primary", ErrUnavailable
+		return "the server is read-only: the URL must lead to a primary that takes writes", ErrUnavailable
 	case "42P01", "42703", "3F000", "42883":
 		return why + ": run `tenantgate migrate`", ErrSchema
 	case "40001", "40P01", "55P03", "57014":
@@ -177,7 +179,9 @@ func diagnoseSQLite(e *sqlite.Error) (why string, kind error) {
 		return "the file is no SQLite database, or a damaged one", ErrUnavailable
 	case sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM:
 		return "the database file cannot be written to", ErrUnavailable
-	case sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_INTERRUPT:
+	case sqlite3.SQLITE_FULL:
+		return "the disk is full", ErrUnavailable
+	case sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_INTERRUPT:
 		return why, ErrUnavailable
 	case sqlite3.SQLITE_ERROR:
 		if strings.Contains(e.Error(), "no such table") || strings.Contains(e.Error(), "no such column") {

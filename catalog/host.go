@@ -50,6 +50,9 @@ type HostDatabase struct {
 	queries queries
 	// reserved are names of the proxy's own that no tenant may take.
 	reserved reservedNames
+	// bestEffort: a change whose audit row cannot be written is done all the same, and unrecorded, if not nil, is told.
+	bestEffort bool
+	unrecorded func(event string, err error)
 
 	pool        *pgxpool.Pool // nil on SQLite
 	write, read *sql.DB       // the same on PostgreSQL
@@ -94,7 +97,10 @@ func open(ctx context.Context, cfg Config) (*HostDatabase, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &HostDatabase{uri: cfg.URL, engine: loc.engine, loc: loc, clock: cfg.Clock, shared: cfg.SharedClock, reserved: cfg.Reserved.normal()}
+	h := &HostDatabase{
+		uri: cfg.URL, engine: loc.engine, loc: loc, clock: cfg.Clock, shared: cfg.SharedClock, reserved: cfg.Reserved.normal(),
+		bestEffort: cfg.BestEffortAudit, unrecorded: cfg.Unrecorded,
+	}
 	if h.clock == nil {
 		h.clock = time.Now
 	}

@@ -308,7 +308,11 @@ func (im *importing[ID, T]) finish(ctx context.Context, tx *Tx, dry bool) (int, 
 		return im.rows, nil
 	}
 	actor := actorOf(ctx)
-	_, err := tx.exec(ctx, "import: audit", "import_audit", clean(actor.ID), im.noun+".created", textOrNull(clean(actor.IP)), tx.h.now())
+	event := im.noun + ".created"
+	err := tx.record(ctx, event, func() error {
+		_, err := tx.exec(ctx, "import: audit", "import_audit", clean(actor.ID), event, textOrNull(clean(actor.IP)), tx.h.now())
+		return err
+	})
 	if err != nil {
 		return 0, err
 	}

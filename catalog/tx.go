@@ -21,6 +21,7 @@ type Tx struct {
 	release context.CancelFunc
 	failed  bool
 	done    bool
+	missing []unrecorded // audit rows that could not be written (audit.mode best_effort)
 }
 
 // Begin starts a transaction that may write. On SQLite it waits for the one writer, at most 10 s if ctx has no
@@ -82,7 +83,11 @@ func (tx *Tx) Commit() error {
 	}
 	tx.done = true
 	defer tx.release()
-	return safe("commit", tx.tx.Commit())
+	if err := tx.tx.Commit(); err != nil {
+		return safe("commit", err)
+	}
+	tx.tellMissing()
+	return nil
 }
 
 // Rollback undoes the transaction's changes. After Commit or Rollback it does nothing, so that it can be deferred.
@@ -204,7 +209,7 @@ func (tx *Tx) Audit(ctx context.Context, event, target string, details map[strin
 		ID: AuditID(GenID()), ActorUserID: new(clean(actor.ID)), EventType: new(clean(event)),
 		TargetID: orNil(clean(target)), Details: text, IPAddress: orNil(clean(actor.IP)), CreatedAt: new(tx.h.now()),
 	}
-	return tx.AuditLogs.put(ctx, tx, row)
+	return tx.record(ctx, event, func() error { return tx.AuditLogs.put(ctx, tx, row) })
 }
 
 func auditDetails(details map[string]any) (*string, error) {

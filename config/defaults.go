@@ -41,6 +41,7 @@ func (c *Config) Defaults() {
 	point(&c.Provisioning.Seal, true)
 	fill(&c.Audit.Mode, "required")
 	c.HostDatabase.Reserved = c.reservedNames()
+	c.HostDatabase.BestEffortAudit = c.Audit.Mode == "best_effort"
 }
 
 // reservedNames are the hosts that the proxy itself answers under. A URL that is wrong, and so refused elsewhere, reserves

@@ -363,7 +363,7 @@ func laterDocs() map[string]keyDoc {
 			doc: "Whether db_url is sealed when a tenant is provisioned; false where another program reads core_tenants.db_url.",
 		},
 		"audit.mode": {
-			doc:   "required: what cannot be recorded is not done. best_effort (done, counted, logged) is not supported yet.",
+			doc:   "required: what cannot be recorded in the audit log is not done. best_effort: it is done, counted and logged.",
 			oneOf: []string{"required", "best_effort"},
 		},
 	}

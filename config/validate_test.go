@@ -95,7 +95,6 @@ func TestWhatIsNotThereYetIsRefusedInTheseWords(t *testing.T) {
 		"provisioning.admin_url_file": "provisioning: {admin_url_file: /s}",
 		"provisioning.migrations_dir": "provisioning: {migrations_dir: /m}",
 		"identity.sign_up":            strings.Replace(provider, "]}", "], sign_up: create_tenant, insecure_open_sign_up: true}", 1),
-		"audit.mode":                  "audit: {mode: best_effort}",
 	} {
 		_, err := load(t, at(text))
 		if got := lines(t, err); len(got) != 1 || !strings.HasPrefix(got[0], "config.yaml:5:") || !strings.HasSuffix(got[0], " "+key+": not supported yet") {

@@ -3,6 +3,9 @@ package router
 import (
 	"net/http"
 	"time"
+
+	"github.com/tenantgate/tenantgate/auth"
+	"github.com/tenantgate/tenantgate/catalog"
 )
 
 // Code names a denial. It is stable: scripts and apps match on it.
@@ -112,6 +115,11 @@ type Denial struct {
 	// drain is how long requests under way may still take, where drains says that the pause has its own bound.
 	drain  time.Duration
 	drains bool
+
+	// For the count of denials: whose credential it was where nobody was recognised by it, and the tenant where the user
+	// belongs to it.
+	user   catalog.UserID
+	tenant catalog.TenantID
 }
 
 // Error implements error with the code alone.
@@ -122,4 +130,15 @@ func (d *Denial) Unwrap() error { return d.Cause }
 
 func deny(c Code) *Denial { return &Denial{Code: c} }
 
-func denyFor(c Code, cause error) *Denial { return &Denial{Code: c, Cause: cause} }
+func denyFor(c Code, cause error) *Denial {
+	return &Denial{Code: c, Cause: cause, user: auth.RefusedUser(cause)}
+}
+
+// denyIn is deny about what is known of the user in a tenant.
+func denyIn(c Code, rec *Record) *Denial {
+	d := deny(c)
+	if rec.member != noMembership {
+		d.tenant = rec.tenant.ID
+	}
+	return d
+}

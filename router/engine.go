@@ -222,7 +222,7 @@ func (e *Engine) enter(ctx context.Context, f *Facts, v *Verdict, trace *Trace) 
 		if v.Grant, code = e.policy.Decide(v.Route, rec, e.clock(), trace); code != "" {
 			d = e.refused(code, rec)
 		} else if !e.sameTenant(f.GateTenant, v.Grant) {
-			v.Grant, d = nil, deny(TenantChanged)
+			v.Grant, d = nil, denyIn(TenantChanged, rec)
 			trace.add("tenant", string(TenantChanged), "X-Gate-Tenant")
 		}
 	}
@@ -448,7 +448,7 @@ func denialOf(err error) *Denial {
 	case errors.Is(err, auth.ErrUnauthenticated):
 		return deny(Unauthenticated)
 	case errors.Is(err, auth.ErrSessionExpired):
-		return &Denial{Code: SessionExpired, ClearSession: true}
+		return &Denial{Code: SessionExpired, ClearSession: true, user: auth.RefusedUser(err)}
 	case errors.Is(err, auth.ErrInvalidToken):
 		return denyFor(InvalidToken, err)
 	case errors.Is(err, auth.ErrUnknownUser):

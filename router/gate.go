@@ -25,6 +25,7 @@ import (
 	"github.com/tenantgate/tenantgate/auth"
 	"github.com/tenantgate/tenantgate/billing"
 	"github.com/tenantgate/tenantgate/cache"
+	"github.com/tenantgate/tenantgate/catalog"
 	"github.com/tenantgate/tenantgate/telemetry"
 )
 
@@ -52,6 +53,10 @@ type Deps struct {
 	// Coherence knows what changes in Host, and how long memory may answer. Nil: nobody tells, and nothing is remembered
 	// for more than five seconds.
 	Coherence *cache.Coherence
+	// Denied counts what was not let through, or not any more, for the audit: whose credential it was ("" for a
+	// stranger's), the tenant that the user belongs to ("" for none), and the client's address, the zero Addr on a unix
+	// socket. It must not block. Nil: nobody counts.
+	Denied func(user catalog.UserID, tenant catalog.TenantID, code string, from netip.Addr)
 	// Clock is the time. Nil: time.Now.
 	Clock func() time.Time
 }
@@ -70,6 +75,7 @@ type Gate struct {
 
 	withURI, overridesPass, authorizationPasses, middlewareHeaders bool
 
+	denied  func(catalog.UserID, catalog.TenantID, string, netip.Addr)
 	streams *streams // what was let through and has not ended
 
 	assertions        *cache.Cache[assertionKey, string] // nil: switched off
@@ -87,7 +93,7 @@ type Gate struct {
 func New(cfg Config, deps Deps) (*Gate, error) {
 	g := &Gate{
 		public: cfg.PublicURL, auth: deps.Auth, buffers: newCopyBuffers(), hops: hops{trusted: cfg.TrustedProxies, ids: new(identifiers)},
-		forward: map[*Route]*forwarder{}, telemetry: deps.Telemetry, log: deps.Telemetry.Logger, clock: deps.Clock,
+		forward: map[*Route]*forwarder{}, telemetry: deps.Telemetry, log: deps.Telemetry.Logger, denied: deps.Denied, clock: deps.Clock,
 		bodyBytes:           int64(cfg.Limits.BodyBytes),
 		withURI:             cfg.Forward.DBURI != "off",
 		overridesPass:       cfg.Forward.MethodOverride == "pass",
@@ -96,6 +102,9 @@ func New(cfg Config, deps Deps) (*Gate, error) {
 	}
 	if g.clock == nil {
 		g.clock = time.Now
+	}
+	if g.denied == nil {
+		g.denied = func(catalog.UserID, catalog.TenantID, string, netip.Addr) {}
 	}
 	g.errorLog = telemetry.UnquotedWriter(slog.NewLogLogger(g.log.Handler(), slog.LevelWarn).Writer())
 	if cfg.Tenants.Header == "" {

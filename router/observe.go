@@ -100,6 +100,7 @@ func (g *Gate) finish(w *recorder, r *http.Request, x *exchange, endSpan func())
 	took := g.clock().Sub(x.start)
 	g.telemetry.Metrics.Request(string(x.code), w.status, took)
 	g.access(w, r, x, took)
+	g.countDenial(x)
 	if x.denial != nil && x.denial.Cause != nil {
 		g.log.WarnContext(x.ctx, "request denied", "request_id", x.client.requestID, "code", string(x.denial.Code),
 			"error", x.denial.Cause)
@@ -107,6 +108,28 @@ func (g *Gate) finish(w *recorder, r *http.Request, x *exchange, endSpan func())
 	if aborted {
 		panic(http.ErrAbortHandler) // net/http ends the connection without a second log line
 	}
+}
+
+// countDenial counts, for the audit, a request that was not let through, or not to its end.
+func (g *Gate) countDenial(x *exchange) {
+	d := x.denial
+	if d == nil {
+		if d = x.open.cut.Load(); d == nil {
+			return
+		}
+	}
+	switch d.Code {
+	case UpstreamUnavailable, UpstreamTimeout, InternalError:
+		return // nothing was refused
+	}
+	user, tenant := d.user, d.tenant
+	if id := x.verdict.Identity; id != nil {
+		user = id.User
+	}
+	if gr := x.verdict.Grant; tenant == "" && gr != nil {
+		tenant = gr.Tenant.ID
+	}
+	g.denied(user, tenant, string(d.Code), x.client.addr)
 }
 
 // panicked answers for a fault of ours, or of an app in this process. The value may hold anything, so only its type

@@ -172,7 +172,7 @@ func (g *Gate) choose(w http.ResponseWriter, r *http.Request, x *exchange) {
 		return
 	}
 	if code := g.engine.policy.mayEnter(rec, g.clock(), nil); code != "" {
-		g.refuse(w, x, deny(code))
+		g.refuse(w, x, denyIn(code, rec))
 		return
 	}
 	slugs, err := g.slugs(x)

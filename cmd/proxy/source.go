@@ -41,7 +41,7 @@ func (p *program) hostConfig(ctx context.Context) (catalog.Config, error) {
 	if err != nil {
 		return catalog.Config{}, configFault(err)
 	}
-	cfg.Clock = p.clock
+	cfg.Clock, cfg.Unrecorded = p.clock, p.unrecorded
 	return cfg, nil
 }
 
@@ -55,6 +55,11 @@ func (p *program) keysConfig(ctx context.Context) (catalog.Config, seal.Keyset, 
 	if err != nil {
 		return catalog.Config{}, seal.Keyset{}, configFault(fmt.Errorf("secret_key: %w", err))
 	}
-	cfg.Clock = p.clock
+	cfg.Clock, cfg.Unrecorded = p.clock, p.unrecorded
 	return cfg, secrets, nil
+}
+
+// unrecorded says that a change was made without its row in the audit log (audit.mode best_effort).
+func (p *program) unrecorded(event string, err error) {
+	_, _ = fmt.Fprintf(p.err, "warning: %s is done and not in the audit log: %s\n", printable(event), printable(err.Error()))
 }

@@ -56,6 +56,7 @@ func side() map[string][]string {
 		"internal/fhsaas":      nil,
 		"internal/browsertest": nil,
 		"internal/stripefake":  {"internal/secret", "internal/page"},
+		"internal/smalldisk":   nil,
 		"internal/arrows":      nil,
 		"internal/deps":        nil,
 	}
@@ -238,7 +239,7 @@ func foreign() map[string][]string {
 		"github.com/spf13":                    {"cmd/proxy"},
 		"github.com/goccy/go-yaml":            {"config"},
 		"github.com/prometheus/client_golang": {"telemetry"},
-		"testing":                             {"internal/pgtest", "internal/browsertest", "internal/faultwire"},
+		"testing":                             {"internal/pgtest", "internal/browsertest", "internal/faultwire", "internal/smalldisk"},
 	}
 }
 

@@ -14,6 +14,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -123,6 +125,68 @@ func (s *Server) URL(t testing.TB) string {
 		}
 	})
 	return s.url(name)
+}
+
+// Tablespace makes a tablespace of that directory, which the server's user must be able to write to, and returns its
+// name. It ends with the server.
+func (s *Server) Tablespace(t testing.TB, dir string) string {
+	t.Helper()
+	place := filepath.Join(dir, "tablespace")
+	if err := os.Mkdir(place, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if s.cred != nil {
+		if err := os.Chown(place, int(s.cred.Uid), int(s.cred.Gid)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	name := "ts_" + strings.ToLower(rand.Text())
+	if err := s.admin("CREATE TABLESPACE " + name + " LOCATION '" + place + "'"); err != nil {
+		t.Fatalf("pgtest: create a tablespace: %v", err)
+	}
+	return name
+}
+
+// ReadOnly makes every new transaction of the server read-only by default, or not, also on open connections.
+func (s *Server) ReadOnly(t testing.TB, yes bool) {
+	t.Helper()
+	value := "off"
+	if yes {
+		value = "on"
+	}
+	conf := filepath.Join(s.data(), "postgresql.auto.conf") // ALTER SYSTEM would be a write that off could not follow
+	if err := os.WriteFile(conf, []byte("default_transaction_read_only = '"+value+"'\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.admin("SELECT pg_reload_conf()"); err != nil {
+		t.Fatal(err)
+	}
+	deadline := time.Now().Add(patience)
+	for {
+		got, err := s.setting("default_transaction_read_only")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got == value {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("pgtest: the server does not take the setting over")
+		}
+	}
+}
+
+// setting is a setting as a new connection finds it.
+func (s *Server) setting(name string) (value string, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, s.url("postgres"))
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, conn.Close(ctx)) }()
+	err = conn.QueryRow(ctx, "SELECT current_setting($1)", name).Scan(&value)
+	return value, err
 }
 
 func (s *Server) create() (name string, err error) {
