@@ -234,7 +234,7 @@ func (e *Engine) enter(ctx context.Context, f *Facts, v *Verdict, trace *Trace) 
 
 // refused is a denial that the policy found; a pause may say how long requests under way still have.
 func (e *Engine) refused(code Code, rec *Record) *Denial {
-	d := deny(code)
+	d := denyIn(code, rec)
 	if drain, says := rec.locks.Drain(); says && code == TenantPaused {
 		d.drain, d.drains = drain, true
 	}
