@@ -329,11 +329,6 @@ func (v *validator) later() {
 		{"ext_authz.listen", c.ExtAuthz.Listen != ""},
 		{"provisioning.migrations_dir", c.Provisioning.MigrationsDir != ""},
 		{"identity.sign_up", c.Identity.SignUp == "create_tenant"},
-<<<<<<< HEAD
-		{"audit.mode", c.Audit.Mode == "best_effort"},
-=======
-		{"subscription.grace_from", c.Subscription.GraceFrom == "past_due"},
->>>>>>> 26b69dd (Denials are counted in the audit log; audit.mode best_effort)
 	} {
 		if k.asked {
 			v.bad(k.path, notSupportedYet)
