@@ -25,9 +25,10 @@ import (
 // none. The versions that a database has seen stand in it, in goose_db_version, as goose's own program has them. Safe for
 // concurrent use.
 type Migrations struct {
-	dir    string
-	target int64
-	count  int
+	dir      string
+	target   int64
+	count    int
+	versions []int64
 }
 
 // Migrated is what Up did.
@@ -60,6 +61,7 @@ func LoadMigrations(dir string) (*Migrations, error) {
 			return nil, fmt.Errorf("provisioning.migrations_dir: %s: begin the file's name with its number and an underscore, such as 00001_tables.sql", name)
 		}
 		m.target = max(m.target, n)
+		m.versions = append(m.versions, n)
 	}
 	if m.count == 0 {
 		return nil, errors.New("provisioning.migrations_dir: holds no .sql file")
