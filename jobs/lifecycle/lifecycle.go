@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/tenantgate/tenantgate/catalog"
+	"github.com/tenantgate/tenantgate/jobs/provision"
 	"github.com/tenantgate/tenantgate/jobs/tenantdb"
 	"github.com/tenantgate/tenantgate/sealing"
 )
@@ -60,7 +61,7 @@ type tenantRow struct {
 
 // unfinished reports whether provisioning has begun with the tenant and not ended.
 func (r *tenantRow) unfinished() bool {
-	return r.record != nil && r.record.Step != stepReady
+	return r.record != nil && !provision.Step(r.record.Step).Reached(provision.Ready)
 }
 
 // ours reports whether a URI leads to the database that our provisioning recorded for the tenant.
@@ -169,6 +170,3 @@ func wait(ctx context.Context, d time.Duration) error {
 		return context.Cause(ctx)
 	}
 }
-
-// stepReady is the last step of package jobs/provision.
-const stepReady = "ready"

@@ -15,6 +15,7 @@ import (
 	"github.com/tenantgate/tenantgate/catalog"
 	"github.com/tenantgate/tenantgate/internal/pgtest"
 	"github.com/tenantgate/tenantgate/internal/seal"
+	"github.com/tenantgate/tenantgate/jobs/provision"
 	"github.com/tenantgate/tenantgate/jobs/tenantdb"
 	"github.com/tenantgate/tenantgate/sealing"
 )
@@ -121,7 +122,7 @@ func (w *world) provision(ids ...catalog.TenantID) {
 		must(w.t, err)
 		must(w.t, w.host.Tenants.Insert(ctx, &catalog.TenantCatalog{ID: id, DBURL: stored}))
 		must(w.t, w.host.TenantDatabases.Insert(ctx, &catalog.TenantDatabase{
-			TenantID: id, Engine: w.server.Engine(), Server: where, DatabaseName: place.Database, RoleName: place.Role, Mark: place.Mark, Step: stepReady,
+			TenantID: id, Engine: w.server.Engine(), Server: where, DatabaseName: place.Database, RoleName: place.Role, Mark: place.Mark, Step: string(provision.Ready),
 			UpdatedAt: "2026-01-01T00:00:00",
 		}))
 		hold, err := w.server.Hold(ctx, id)
@@ -210,10 +211,4 @@ func (w *world) findings(named ...catalog.TenantID) string {
 		lines = append(lines, fmt.Sprintf("%s %s", f.Tenant, f.Check))
 	}
 	return strings.Join(lines, "\n")
-}
-
-// admin runs statements as the server's administrator.
-func (w *world) admin(url, text string) {
-	w.t.Helper()
-	pgtest.Exec(w.t, url, text)
 }
