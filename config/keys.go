@@ -88,6 +88,21 @@ func databaseDocs() map[string]keyDoc {
 		"host_database.refs.dir": {
 			doc: "Directory inside of which a db_url of the form ref:file:PATH must lead, symbolic links followed; empty: no such db_url is usable.",
 		},
+		"provisioning.engine": {
+			doc:   "What tenants' databases are made of: databases and roles of a PostgreSQL server, or SQLite files on this machine. See docs/tenants.md.",
+			oneOf: []string{"postgresql", "sqlite"},
+		},
+		"provisioning.admin_url": {
+			doc: "Where they are made: the URL of a role that may make roles and databases, postgresql://user:password@host:5432/name, " +
+				"directly and not through a pooler that shares sessions; or sqlite:DIRECTORY. Empty: no tenant is provisioned.",
+		},
+		"provisioning.admin_url_file": {doc: "File that holds admin_url."},
+		"provisioning.migrations_dir": {
+			doc: "Directory of the tenants' SQL migrations, NUMBER_NAME.sql as goose reads them. Empty: none.",
+		},
+		"provisioning.seal": {
+			doc: "Whether db_url is sealed when a tenant is provisioned; false where another program reads core_tenants.db_url.",
+		},
 	}
 }
 
@@ -353,15 +368,6 @@ func laterDocs() map[string]keyDoc {
 		"billing.stripe.api_key_file":        {doc: "File that holds api_key."},
 		"billing.stripe.api_url":             {doc: "Where Stripe's API is: https, or http on loopback.", def: "Stripe's own"},
 		"billing.stripe.trust_metadata":      {doc: "Whether unsigned metadata and client_reference_id may name the tenant: whoever can write them in Stripe, or open a payment link, then chooses who is paid for."},
-		"provisioning.engine": {
-			doc: "What tenants' databases are made of. Provisioning is not supported yet.", oneOf: []string{"postgresql"},
-		},
-		"provisioning.admin_url":      {doc: "URL of the server's administrator. Not supported yet."},
-		"provisioning.admin_url_file": {doc: "File that holds admin_url. Not supported yet."},
-		"provisioning.migrations_dir": {doc: "Directory of the tenants' SQL migrations. Not supported yet."},
-		"provisioning.seal": {
-			doc: "Whether db_url is sealed when a tenant is provisioned; false where another program reads core_tenants.db_url.",
-		},
 		"audit.mode": {
 			doc:   "required: what cannot be recorded in the audit log is not done. best_effort: it is done, counted and logged.",
 			oneOf: []string{"required", "best_effort"},

@@ -77,6 +77,12 @@ func LoadBilling(ctx context.Context, opts LoadOptions) (*Config, error) {
 	return loadPart(ctx, opts, "host_database", "secret_key", "secret_key_file", "billing", "subscription")
 }
 
+// LoadProvisioning is LoadKeys with how tenants are made, for programs that make, change and remove their databases. The
+// Config holds these sections, and others unchecked.
+func LoadProvisioning(ctx context.Context, opts LoadOptions) (*Config, error) {
+	return loadPart(ctx, opts, "host_database", "secret_key", "secret_key_file", "provisioning", "subscription", "roles")
+}
+
 // loadPart reads those sections alone. The Config holds whatever else was there, unchecked.
 func loadPart(ctx context.Context, opts LoadOptions, sections ...string) (*Config, error) {
 	l, err := gather(ctx, opts)
@@ -94,6 +100,7 @@ func loadPart(ctx context.Context, opts LoadOptions, sections ...string) (*Confi
 	v.later()
 	v.secrets()
 	v.hostDatabase()
+	v.provisioning()
 	v.stripe()
 	v.bounds()
 	merge(&l.found, &v.faults)

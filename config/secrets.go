@@ -42,7 +42,7 @@ func (c *Config) twins() []twin {
 		switch out[i].path {
 		case "secret_key", "billing.stripe.webhook_secret":
 			out[i].lines = true
-		case "billing.stripe.api_key":
+		case "billing.stripe.api_key", "provisioning.admin_url":
 		default:
 			out[i].later = true
 		}
@@ -143,8 +143,8 @@ func reason(err error) string {
 	return "unreadable"
 }
 
-// Secrets returns every secret that c holds, each line of those that hold several, and the password in the host
-// database's URL, for a redactor to know.
+// Secrets returns every secret that c holds, each line of those that hold several, and the passwords in the URLs of the
+// host database and of the tenants' server, for a redactor to know.
 func (c *Config) Secrets() []secret.Text {
 	var out []secret.Text
 	add := func(s string) {
@@ -160,8 +160,10 @@ func (c *Config) Secrets() []secret.Text {
 			}
 		}
 	}
-	for _, password := range uriPasswords(c.HostDatabase.URL.Reveal()) {
-		add(password)
+	for _, uri := range []string{c.HostDatabase.URL.Reveal(), c.Provisioning.AdminURL.Reveal()} {
+		for _, password := range uriPasswords(uri) {
+			add(password)
+		}
 	}
 	return out
 }

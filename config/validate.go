@@ -64,6 +64,7 @@ func (v *validator) all() {
 	v.listeners()
 	v.secrets()
 	v.hostDatabase()
+	v.provisioning()
 	v.identity()
 	v.tenants()
 	v.upstreams()
@@ -327,7 +328,6 @@ func (v *validator) later() {
 	}{
 		{"forward_auth.listen", c.ForwardAuth.Listen != ""},
 		{"ext_authz.listen", c.ExtAuthz.Listen != ""},
-		{"provisioning.migrations_dir", c.Provisioning.MigrationsDir != ""},
 		{"identity.sign_up", c.Identity.SignUp == "create_tenant"},
 	} {
 		if k.asked {

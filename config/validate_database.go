@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/tenantgate/tenantgate/catalog"
+	"github.com/tenantgate/tenantgate/jobs/tenantdb"
 )
 
 // hostDatabase judges the form of the URL. Nothing of it is ever repeated: it holds a password.
@@ -33,6 +34,42 @@ func (v *validator) hostDatabase() {
 		v.problem(path, sqliteProblem(rest))
 	default:
 		v.bad(path, "must begin with postgresql:// or sqlite:")
+	}
+}
+
+// provisioning judges where tenants' databases are made. That no admin_url is there is found by whoever wants to make one.
+func (v *validator) provisioning() {
+	c := &v.c.Provisioning
+	if hasControl(c.MigrationsDir) {
+		v.bad("provisioning.migrations_dir", "must be one line of text")
+	}
+	raw := c.AdminURL.Reveal()
+	if raw == "" {
+		return // or a file that was not read
+	}
+	path := "provisioning.admin_url"
+	if c.AdminURLFile != "" {
+		path = "provisioning.admin_url_file"
+	}
+	if hasControl(raw) {
+		v.bad(path, "must be one line of text")
+		return
+	}
+	uri := catalog.NewDBURI(raw)
+	engine := tenantdb.EngineOf(uri)
+	problem := ""
+	if engine == catalog.EnginePostgreSQL {
+		_, rest, _ := strings.Cut(raw, ":")
+		problem = postgresProblem(rest)
+	}
+	if err := tenantdb.CheckURL(uri); err != nil {
+		problem = cmp.Or(problem, err.Error())
+	}
+	switch {
+	case problem != "":
+		v.bad(path, "%s", problem)
+	case engine != c.Engine:
+		v.bad("provisioning.engine", "is %s, and admin_url is for %s", c.Engine, engine)
 	}
 }
 

@@ -87,19 +87,50 @@ func TestValidateAndDefaultsLeaveWhatTheyAreGiven(t *testing.T) {
 // Contract: a feature that is not there yet is refused, never ignored; its default written out is fine.
 func TestWhatIsNotThereYetIsRefusedInTheseWords(t *testing.T) {
 	for key, text := range map[string]string{
-		"forward_auth.listen":         "forward_auth: {listen: \":9000\"}",
-		"forward_auth.secret":         "forward_auth: {secret: abcdef}",
-		"forward_auth.secret_file":    "forward_auth: {secret_file: /s}",
-		"ext_authz.listen":            "ext_authz: {listen: \":9001\"}",
-		"provisioning.admin_url":      "provisioning: {admin_url: \"postgresql://x\"}",
-		"provisioning.admin_url_file": "provisioning: {admin_url_file: /s}",
-		"provisioning.migrations_dir": "provisioning: {migrations_dir: /m}",
-		"identity.sign_up":            strings.Replace(provider, "]}", "], sign_up: create_tenant, insecure_open_sign_up: true}", 1),
+		"forward_auth.listen":      "forward_auth: {listen: \":9000\"}",
+		"forward_auth.secret":      "forward_auth: {secret: abcdef}",
+		"forward_auth.secret_file": "forward_auth: {secret_file: /s}",
+		"ext_authz.listen":         "ext_authz: {listen: \":9001\"}",
+		"identity.sign_up":         strings.Replace(provider, "]}", "], sign_up: create_tenant, insecure_open_sign_up: true}", 1),
 	} {
 		_, err := load(t, at(text))
 		if got := lines(t, err); len(got) != 1 || !strings.HasPrefix(got[0], "config.yaml:5:") || !strings.HasSuffix(got[0], " "+key+": not supported yet") {
 			t.Errorf("%s: %v", text, got)
 		}
+	}
+}
+
+func TestWhereTenantsDatabasesAreMade(t *testing.T) {
+	const canary = "C4naryPass"
+	for text, want := range map[string]string{
+		"{admin_url: \"postgresql://admin:" + canary + "@db:5432/postgres\"}":                                    "",
+		"{admin_url: \"postgresql+psycopg://admin:" + canary + "@db/postgres?sslmode=require\"}":                 "",
+		"{engine: sqlite, admin_url: \"sqlite:/var/lib/tenants\", migrations_dir: /etc/migrations, seal: false}": "",
+		"{migrations_dir: /etc/migrations}":                                                                      "",
+		"{admin_url: \"sqlite:/var/lib/tenants\"}":                                                               "provisioning.engine: is postgresql, and admin_url is for sqlite",
+		"{engine: sqlite, admin_url: \"postgresql://admin@db/postgres\"}":                                        "provisioning.engine: is sqlite, and admin_url is for postgresql",
+		"{engine: mysql}": "provisioning.engine: must be postgresql or sqlite",
+		"{admin_url: \"mysql://admin:" + canary + "@db/x\"}":               "provisioning.admin_url: write postgresql://",
+		"{admin_url: \"postgresql:admin:" + canary + "\"}":                 "provisioning.admin_url: after postgresql:",
+		"{admin_url: \"postgresql://a:" + canary + "@one,two/x\"}":         "provisioning.admin_url: names several hosts",
+		"{admin_url: \"postgresql://a:" + canary + "@db/x?sslmode=some\"}": "provisioning.admin_url: not understood",
+		"{engine: sqlite, admin_url: \"sqlite::memory:\"}":                 "provisioning.admin_url: sqlite: write sqlite:PATH",
+		"{engine: sqlite, admin_url: \"sqlite:/a b\"}":                     "provisioning.admin_url: sqlite: the directory's path",
+	} {
+		_, err := load(t, minimal+"provisioning: "+text+"\n")
+		if want == "" {
+			if err != nil {
+				t.Errorf("%s: %v", text, err)
+			}
+			continue
+		}
+		if got := lines(t, err); len(got) != 1 || !strings.Contains(got[0], want) || strings.Contains(got[0], canary) {
+			t.Errorf("%s: %v", text, got)
+		}
+	}
+	cfg, err := load(t, minimal+"provisioning: {admin_url: \"postgresql://admin:"+canary+"@db/x\"}\n")
+	if err != nil || strings.Contains(string(cfg.YAML()), canary) || !slices.ContainsFunc(cfg.Secrets(), func(s secret.Text) bool { return s.Reveal() == canary }) {
+		t.Errorf("the administrator's password: %v", err)
 	}
 }
 

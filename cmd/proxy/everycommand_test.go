@@ -52,6 +52,12 @@ func TestEveryCommandPrintsOneObjectAsJSON(t *testing.T) {
 		line("tenant create --id acme --name Acme --plan-tier pro --db-url postgresql://u:" + canary + "@db/acme")
 		line("tenant update acme --name Acme2")
 		line("user create --id u1 --email ada@example.com")
+		c.environ = append(c.environ, "TENANTGATE_PROVISIONING_ENGINE=sqlite", "TENANTGATE_PROVISIONING_ADMIN_URL=sqlite:"+filepath.Join(dir, "tenants"))
+		provisioned := c.run(strings.Fields("tenant provision --id born --name Born --plan-tier pro --owner ada@example.com --output json")...)
+		if born := decode(t, provisioned.out); provisioned.code != 0 || born["is_active"] != true || born["name"] != "Born" {
+			t.Errorf("tenant provision: %+v", provisioned)
+		}
+		ran["tenantgate tenant provision"] = true
 		line("user update ada@example.com --oauth-id o1")
 		line("member create --user u1 --tenant acme")
 		line("member update --user u1 --tenant acme --role admin")

@@ -25,7 +25,7 @@ func (p *program) root() *cobra.Command {
 		tenants(p).command(p, tenantDelete(p), tenantRestore(p),
 			tenantActivity(p, "suspend", "Keep everybody out of a tenant", false),
 			tenantActivity(p, "resume", "Let members into a suspended tenant again", true),
-			notYet("provision", "Make a tenant with its database"), notYet("migrate", "Run the tenants' migrations"),
+			tenantProvision(p), notYet("migrate", "Run the tenants' migrations"),
 			tenantPause(p), tenantUnpause(p),
 			tenantEncrypt(p), notYet("doctor", "List what is orphaned")),
 		users().command(p, userBlock(p), userUnblock(p)),

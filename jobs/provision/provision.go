@@ -196,6 +196,7 @@ func (p *Provisioner) Run(ctx context.Context, spec Spec, progress func(Event)) 
 	if spec.Tenant == "" {
 		return fmt.Errorf("%w: a tenant needs an id", ErrRefused)
 	}
+	progress(Event{Step: Recorded})
 	server, err := p.tenants(ctx)
 	if err != nil {
 		return err

@@ -27,7 +27,6 @@ type run struct {
 }
 
 func (r *run) all(ctx context.Context) error {
-	r.progress(Event{Step: Recorded})
 	ready, err := r.begin(ctx)
 	if err != nil {
 		return err
