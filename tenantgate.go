@@ -172,6 +172,7 @@ type generation struct {
 	gate   *router.Gate
 	auth   *auth.Auth
 	opener *sealing.Opener
+	paying paying
 
 	freshness *freshness // what it hears of changes from
 	active    atomic.Int64
@@ -185,6 +186,7 @@ func (n *generation) shut() error {
 		n.freshness.remove(n)
 		n.gate.Close()
 		n.opener.Close()
+		n.paying.close()
 		n.err = n.auth.Close()
 	})
 	return n.err
@@ -237,15 +239,21 @@ func (g *Gate) compile(ctx context.Context, cfg *config.Config) (*generation, er
 	opener := sealing.New(sealing.Config{
 		Keys: secrets, Refs: cfg.HostDatabase.Refs, Entries: cfg.Cache.Entries, Clock: g.clock, Log: g.telemetry.Logger,
 	})
-	gate, err := router.New(router.Config{
-		PublicURL: public, TrustedProxies: trusted, Tenants: cfg.Tenants, Upstreams: cfg.Upstreams, Routes: cfg.Routes,
-		Roles: cfg.Roles, Subscription: rules, Forward: cfg.Forward, Cache: cfg.Cache, Limits: cfg.Limits,
-	}, router.Deps{Host: g.host, Auth: a, Telemetry: g.telemetry, Opener: opener, Coherence: g.freshness.Coherence, Denied: g.denials.Count, Clock: g.clock})
+	paying, err := g.openPaying(ctx, cfg, rules, secrets)
 	if err != nil {
 		opener.Close()
 		return nil, errors.Join(err, a.Close())
 	}
-	n := &generation{gate: gate, auth: a, opener: opener, freshness: g.freshness}
+	gate, err := router.New(router.Config{
+		PublicURL: public, TrustedProxies: trusted, Tenants: cfg.Tenants, Upstreams: cfg.Upstreams, Routes: cfg.Routes,
+		Roles: cfg.Roles, Subscription: rules, Forward: cfg.Forward, Cache: cfg.Cache, Limits: cfg.Limits,
+	}, router.Deps{Host: g.host, Auth: a, Telemetry: g.telemetry, Opener: opener, Coherence: g.freshness.Coherence, Denied: g.denials.Count, Billing: paying.pages, Clock: g.clock})
+	if err != nil {
+		opener.Close()
+		paying.close()
+		return nil, errors.Join(err, a.Close())
+	}
+	n := &generation{gate: gate, auth: a, opener: opener, paying: paying, freshness: g.freshness}
 	g.freshness.add(n)
 	return n, nil
 }

@@ -29,13 +29,15 @@ type problem struct {
 	Detail    string `json:"detail"`
 	Code      Code   `json:"code"`
 	RequestID string `json:"request_id"`
+	// BillingURL is where the one who asked can pay, a local path; absent for everybody else.
+	BillingURL string `json:"billing_url,omitempty"`
 }
 
 // problemType is the page that explains a code.
 const problemType = "https://github.com/tenantgate/tenantgate/blob/main/docs/denials.md#"
 
 // refuse answers a denial: a redirect where a browser can go on by itself, else a page for a navigation, else
-// problem+json. What it says depends on the code alone.
+// problem+json. What it says depends on the code alone, and, where paying would mend it, on whether the one who asked may.
 func (g *Gate) refuse(w http.ResponseWriter, x *exchange, d *Denial) {
 	x.code, x.denial = d.Code, d
 	ref := d.Code.Refusal()
@@ -63,7 +65,7 @@ func (g *Gate) refuse(w http.ResponseWriter, x *exchange, d *Denial) {
 		page.Render(w, ref.Status, g.denialPage(x, d.Code, ref))
 		return
 	}
-	writeProblem(w, ref, d.Code, x.client.requestID)
+	writeProblem(w, ref, d.Code, x.client.requestID, g.payLink(x))
 }
 
 // head sets what every refusal has.
@@ -84,7 +86,7 @@ func refuseOutside(w http.ResponseWriter, r *http.Request, c Code) {
 		page.Render(w, ref.Status, page.Data{Heading: ref.Title, Text: []string{ref.Detail}, Code: string(c), RequestID: x.client.requestID})
 		return
 	}
-	writeProblem(w, ref, c, x.client.requestID)
+	writeProblem(w, ref, c, x.client.requestID, "")
 }
 
 // challenge is the WWW-Authenticate value (RFC 6750 3).
@@ -110,7 +112,7 @@ func (g *Gate) sendOn(w http.ResponseWriter, x *exchange, c Code) bool {
 		w.Header().Set("Hx-Redirect", target+"?return_to="+url.QueryEscape(x.currentPage()))
 		return false
 	}
-	if x.method != http.MethodGet || !x.facts.Browser.navigation() || x.verdict.Own && target == tenantsPath {
+	if x.method != http.MethodGet || !x.facts.Browser.navigation() || x.verdict.Own && target == tenantsPath && x.verdict.Route != payRoute {
 		return false
 	}
 	w.Header().Set("Location", target+"?return_to="+url.QueryEscape(x.returnTo()))
@@ -135,10 +137,10 @@ func (x *exchange) currentPage() string {
 	return u.RequestURI()
 }
 
-func writeProblem(w http.ResponseWriter, ref Refusal, c Code, requestID string) {
+func writeProblem(w http.ResponseWriter, ref Refusal, c Code, requestID, payAt string) {
 	body, err := json.Marshal(problem{
 		Type: problemType + string(c), Title: ref.Title, Status: ref.Status, Detail: ref.Detail, Code: c,
-		RequestID: requestID,
+		RequestID: requestID, BillingURL: payAt,
 	})
 	if err != nil { // a struct of strings and a number
 		body = []byte(`{}`)
@@ -158,6 +160,9 @@ func (g *Gate) denialPage(x *exchange, c Code, ref Refusal) page.Data {
 	}
 	another := page.Action{Label: "Choose another workspace", URL: tenantsPath, Primary: true}
 	leave := page.Action{Label: "Sign out", URL: logoutPath}
+	if g.billing != nil && x.verdict.unpaid != nil {
+		return g.unpaidPage(x, c, d)
+	}
 	switch c {
 	case Unauthenticated, SessionExpired:
 		d.Actions = []page.Action{{Label: "Sign in", URL: loginPath, Primary: true}}
@@ -172,6 +177,10 @@ func (g *Gate) denialPage(x *exchange, c Code, ref Refusal) page.Data {
 		d.Actions = []page.Action{{Label: "Back to the start", URL: x.verdict.Prefix + "/", Primary: true}, another}
 	case BadHost, BadReturnTo, BadRequest:
 		d.Actions = []page.Action{{Label: "Go to " + g.public.Host, URL: g.public.String() + "/", Primary: true}}
+	case BillingUnavailable, RateLimited:
+		if x.verdict.Route == payRoute && x.verdict.Grant != nil {
+			d.Actions = []page.Action{{Label: "Back to the plans", URL: g.payPath(x, x.verdict.Grant.Tenant.ID), Primary: true}}
+		}
 	case HostDatabaseUnavailable, UpstreamUnavailable, ProviderUnavailable:
 		if strings.HasPrefix(x.target, "/_gate/callback/") { // its code is spent; the way on is a new sign-in
 			d.Actions = []page.Action{{Label: "Sign in again", URL: loginPath, Primary: true}}

@@ -10,6 +10,8 @@ import (
 type Policy struct {
 	rules billing.Rules
 	roles map[string]int
+	// payers are the roles that may pay for a tenant.
+	payers map[string]bool
 	// needURI: a tenant without a usable database URI is misconfigured (forward.db_uri: header).
 	needURI bool
 	plans   planViews

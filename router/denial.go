@@ -42,6 +42,7 @@ const (
 	FeatureRequired         Code = "feature_required"
 	TenantMisconfigured     Code = "tenant_misconfigured"
 	HostDatabaseUnavailable Code = "host_database_unavailable"
+	BillingUnavailable      Code = "billing_unavailable"
 	UpstreamUnavailable     Code = "upstream_unavailable"
 	UpstreamTimeout         Code = "upstream_timeout"
 	InternalError           Code = "internal_error"
@@ -91,6 +92,7 @@ var refusals = map[Code]Refusal{
 
 	TenantMisconfigured:     {Status: http.StatusServiceUnavailable, Title: "This workspace cannot be reached", Detail: "Its database address is not usable. Whoever runs this application has to correct it.", RetryAfter: 60 * time.Second},
 	HostDatabaseUnavailable: {Status: http.StatusServiceUnavailable, Title: "Temporarily unavailable", Detail: "Access could not be checked, so nothing was let through. Try again in a moment.", RetryAfter: 2 * time.Second},
+	BillingUnavailable:      {Status: http.StatusServiceUnavailable, Title: "The payment service does not answer", Detail: "Nothing has been charged by this step. Try again in a moment.", RetryAfter: 10 * time.Second},
 	UpstreamUnavailable:     {Status: http.StatusBadGateway, Title: "The application does not answer", Detail: "The request may not have reached it. Try again in a moment."},
 	UpstreamTimeout:         {Status: http.StatusGatewayTimeout, Title: "The application took too long", Detail: "It may still be working on the request. Check before you repeat it."},
 	InternalError:           {Status: http.StatusInternalServerError, Title: "Something went wrong", Detail: "The fault has been recorded. Try again in a moment."},

@@ -46,6 +46,7 @@ type Verdict struct {
 	Grant  *Grant
 	Denial *Denial
 
+	unpaid   *Record // whose tenant paying would let in; nil: nobody's
 	named    []Named
 	identity auth.Identity // what Identity points to
 	names    [2]Named      // what named begins in
@@ -221,6 +222,7 @@ func (e *Engine) enter(ctx context.Context, f *Facts, v *Verdict, trace *Trace) 
 		var code Code
 		if v.Grant, code = e.policy.Decide(v.Route, rec, e.clock(), trace); code != "" {
 			d = e.refused(code, rec)
+			v.mayPayFor(code, rec)
 		} else if !e.sameTenant(f.GateTenant, v.Grant) {
 			v.Grant, d = nil, denyIn(TenantChanged, rec)
 			trace.add("tenant", string(TenantChanged), "X-Gate-Tenant")

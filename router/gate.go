@@ -43,7 +43,7 @@ type Config struct {
 	Limits         LimitsConfig
 }
 
-// Deps are what a Gate stands on. All are needed but Opener, Coherence and Clock.
+// Deps are what a Gate stands on. All are needed but Opener, Coherence, Denied, Billing and Clock.
 type Deps struct {
 	Host      HostDatabase
 	Auth      *auth.Auth
@@ -57,6 +57,8 @@ type Deps struct {
 	// stranger's), the tenant that the user belongs to ("" for none), and the client's address, the zero Addr on a unix
 	// socket. It must not block. Nil: nobody counts.
 	Denied func(user catalog.UserID, tenant catalog.TenantID, code string, from netip.Addr)
+	// Billing is nil without a Stripe API key: then a tenant cannot be paid for here.
+	Billing Billing
 	// Clock is the time. Nil: time.Now.
 	Clock func() time.Time
 }
@@ -66,6 +68,7 @@ type Gate struct {
 	public    *url.URL
 	engine    *Engine
 	auth      *auth.Auth
+	billing   Billing
 	headers   headerNames
 	hops      hops
 	buffers   copyBuffers
@@ -92,7 +95,7 @@ type Gate struct {
 // New compiles the configuration. All faults are reported together; nothing is listened on or connected to.
 func New(cfg Config, deps Deps) (*Gate, error) {
 	g := &Gate{
-		public: cfg.PublicURL, auth: deps.Auth, buffers: newCopyBuffers(), hops: hops{trusted: cfg.TrustedProxies, ids: new(identifiers)},
+		public: cfg.PublicURL, auth: deps.Auth, billing: deps.Billing, buffers: newCopyBuffers(), hops: hops{trusted: cfg.TrustedProxies, ids: new(identifiers)},
 		forward: map[*Route]*forwarder{}, telemetry: deps.Telemetry, log: deps.Telemetry.Logger, denied: deps.Denied, clock: deps.Clock,
 		bodyBytes:           int64(cfg.Limits.BodyBytes),
 		withURI:             cfg.Forward.DBURI != "off",
@@ -144,7 +147,7 @@ func newPolicy(cfg Config, needURI bool) *Policy {
 	if len(roles) == 0 {
 		roles = []string{"member", "admin", "owner"}
 	}
-	p := &Policy{rules: cfg.Subscription, needURI: needURI, plans: newPlanViews(), roles: make(map[string]int, len(roles))}
+	p := &Policy{rules: cfg.Subscription, needURI: needURI, plans: newPlanViews(), roles: make(map[string]int, len(roles)), payers: payers(roles)}
 	for i, r := range roles {
 		p.roles[r] = i + 1
 	}

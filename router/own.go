@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/tenantgate/tenantgate/auth"
+	"github.com/tenantgate/tenantgate/billing/checkout"
 	"github.com/tenantgate/tenantgate/catalog"
 )
 
@@ -53,6 +54,8 @@ func (g *Gate) serveOwn(w http.ResponseWriter, r *http.Request, x *exchange) {
 		if g.takes(w, x, http.MethodGet, http.MethodPost) {
 			g.tenants(w, r, x)
 		}
+	case strings.HasPrefix(p, checkout.Path):
+		g.serveBilling(w, r, x)
 	default:
 		g.refuse(w, x, deny(NotFound))
 	}

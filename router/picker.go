@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/tenantgate/tenantgate/auth"
+	"github.com/tenantgate/tenantgate/billing/checkout"
 	"github.com/tenantgate/tenantgate/catalog"
 	"github.com/tenantgate/tenantgate/internal/page"
 )
@@ -108,10 +109,14 @@ func (g *Gate) tenantURL(x *exchange, id catalog.TenantID, slug, to string) stri
 	}
 	for _, name := range []string{string(id), slug} {
 		if p := res.tenantPath(name); p != "" {
+			at := ""
 			if class, _ := res.classify(x.verdict.Host); class != publicHost {
-				p = g.public.Scheme + "://" + g.public.Host + p // a host that names another tenant would be at odds with it
+				at = g.public.Scheme + "://" + g.public.Host // a host that names another tenant would be at odds with it
 			}
-			return p + to
+			if to == checkout.Path {
+				return at + to + "?" + url.Values{tenantParameter: {name}}.Encode()
+			}
+			return at + p + to
 		}
 	}
 	return ""
@@ -132,7 +137,8 @@ func (r *resolver) tenantPath(name string) string {
 	return strings.TrimSuffix(full.escaped, "/")
 }
 
-// localReturn checks a return_to of the picker: a local path, not below a tenant's prefix.
+// localReturn checks a return_to of the picker: a local path, not below a tenant's prefix, and of our own pages the one on
+// which a tenant is paid for.
 func (g *Gate) localReturn(ctx context.Context, raw string) (string, error) {
 	if raw == "" {
 		return "/", nil
@@ -140,6 +146,9 @@ func (g *Gate) localReturn(ctx context.Context, raw string) (string, error) {
 	to, err := g.auth.ReturnTo(ctx, raw)
 	if err != nil {
 		return "", err
+	}
+	if path, _, _ := strings.Cut(to, "?"); path == checkout.Path {
+		return path, nil
 	}
 	if !strings.HasPrefix(to, "/") || ownPath(to) {
 		return "/", nil
