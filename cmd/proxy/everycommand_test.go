@@ -58,6 +58,13 @@ func TestEveryCommandPrintsOneObjectAsJSON(t *testing.T) {
 			t.Errorf("tenant provision: %+v", provisioned)
 		}
 		ran["tenantgate tenant provision"] = true
+		c.environ = append(c.environ, "TENANTGATE_PROVISIONING_MIGRATIONS_DIR="+filepath.Dir(write("00001_notes.sql", "-- +goose Up\nCREATE TABLE notes (id int);\n")))
+		if done := line("tenant migrate born"); done["migrated"] != float64(1) || len(done["items"].([]any)) != 1 {
+			t.Errorf("tenant migrate: %v", done)
+		}
+		if found := line("tenant doctor born"); found["healthy"] != true {
+			t.Errorf("tenant doctor: %v", found)
+		}
 		line("user update ada@example.com --oauth-id o1")
 		line("member create --user u1 --tenant acme")
 		line("member update --user u1 --tenant acme --role admin")

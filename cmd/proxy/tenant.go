@@ -149,47 +149,6 @@ func tenantRestore(p *program) *cobra.Command {
 	return cmd
 }
 
-// tenantDelete suspends: the rows and the tenant's database stay.
-func tenantDelete(p *program) *cobra.Command {
-	k := tenants(p)
-	cmd := &cobra.Command{
-		Use: "delete " + k.naming, Short: "Suspend a tenant for good, its rows kept for a while", Args: oneArg(k.naming),
-		Long: "Sets is_active to false, so that nobody enters any more, and keeps the tenant's rows and its database for the\n" +
-			"time of --retain: until then `tenant restore` takes it back. Removing them afterwards is not supported yet: they\n" +
-			"stay. Deleting again moves the end. Asks for the tenant's name, or takes --yes.",
-		Example: "tenantgate tenant delete acme --retain 90d --yes",
-	}
-	output := outputFlag(cmd)
-	yes := cmd.Flags().Bool("yes", false, "do not ask for the tenant's name")
-	retain := duration(30 * 24 * time.Hour)
-	cmd.Flags().Var(&retain, "retain", "how long the tenant can be restored, such as 30d")
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		return p.withHost(cmd.Context(), func(ctx context.Context, host *catalog.HostDatabase) error {
-			row, err := k.get(ctx, &host.Tables, selector{id: args[0]})
-			if err != nil {
-				return err
-			}
-			if !*yes {
-				if err := p.confirm(row); err != nil {
-					return err
-				}
-			}
-			if _, err = host.DeleteTenant(ctx, row.ID, time.Duration(retain)); err != nil {
-				return fmt.Errorf("tenant %s: %w", row.ID, err)
-			}
-			if row, err = k.get(ctx, &host.Tables, selector{id: string(row.ID)}); err != nil {
-				return err
-			}
-			done, err := k.one(ctx, &host.Tables, row, false)
-			if err != nil {
-				return err
-			}
-			return writeOne(p.out, *output, done)
-		})
-	}
-	return cmd
-}
-
 // tenantActivity makes suspend and resume.
 func tenantActivity(p *program, verb, short string, active bool) *cobra.Command {
 	k := tenants(p)
