@@ -111,8 +111,6 @@ type Deps struct {
 	Opener Opener
 	// Clock is the time. Nil: time.Now.
 	Clock func() time.Time
-	// Redact is told of every new password before it is used, so that no log shows it. Nil: nobody is.
-	Redact func(secret string)
 }
 
 // Opener turns a stored db_url into the URI that it stands for; package sealing has one.
@@ -150,9 +148,6 @@ func New(cfg Config, deps Deps) (*Provisioner, error) {
 	}
 	if deps.Clock == nil {
 		deps.Clock = time.Now
-	}
-	if deps.Redact == nil {
-		deps.Redact = func(string) {}
 	}
 	return &Provisioner{cfg: cfg, deps: deps, migrations: migrations}, nil
 }

@@ -38,7 +38,6 @@ func (r *run) all(ctx context.Context) error {
 	}
 	// The password is new in each run that is to write db_url: what an earlier one set is nowhere.
 	r.password = tenantdb.NewPassword()
-	r.deps.Redact(r.password.Reveal())
 	r.uri = r.server.URI(r.place, r.password)
 	for _, s := range []struct {
 		step Step

@@ -24,9 +24,9 @@ func Enqueue(ctx context.Context, tx *catalog.Tx, spec Spec) (catalog.JobID, err
 	return jobs.Enqueue(ctx, tx, jobs.Job{Type: Job, Payload: spec, Key: JobKey(spec.Tenant)})
 }
 
-// Kind is how the job is run. provisioner says by what, as the configuration is at that time; progress (nil: nobody) is
-// told of each step.
-func Kind(provisioner func() (*Provisioner, error), progress func(Event)) jobs.Kind {
+// Kind is how the job is run. with hands over a Provisioner as the configuration is at that time, or says why there is
+// none.
+func Kind(with func(use func(*Provisioner) error) error) jobs.Kind {
 	return jobs.Kind{
 		Timeout: jobTimeout,
 		Work: func(ctx context.Context, job *jobs.Run) error {
@@ -34,10 +34,7 @@ func Kind(provisioner func() (*Provisioner, error), progress func(Event)) jobs.K
 			if err := job.Decode(&spec); err != nil {
 				return err
 			}
-			p, err := provisioner()
-			if err == nil {
-				err = p.Run(ctx, spec, progress)
-			}
+			err := with(func(p *Provisioner) error { return p.Run(ctx, spec, nil) })
 			if lasting(err) {
 				err = jobs.Permanent(err)
 			}
