@@ -115,7 +115,7 @@ func (g *Gate) connect(ctx context.Context, db catalog.Config) (err error) {
 	}
 	g.current.Store(next)
 	g.denials.Start(host)
-	return nil
+	return g.startJobs()
 }
 
 // Waiting says why no request is judged yet: the host database has not been reached since Open. Nil once it has.

@@ -35,6 +35,7 @@ import (
 	"github.com/tenantgate/tenantgate/catalog"
 	"github.com/tenantgate/tenantgate/config"
 	"github.com/tenantgate/tenantgate/internal/seal"
+	"github.com/tenantgate/tenantgate/jobs"
 	"github.com/tenantgate/tenantgate/router"
 	"github.com/tenantgate/tenantgate/sealing"
 	"github.com/tenantgate/tenantgate/telemetry"
@@ -54,6 +55,8 @@ type Options struct {
 	// SpanExporter receives the spans, redacted, where telemetry.traces is otlp. Nil: the OTLP exporter, which
 	// OTEL_EXPORTER_OTLP_* leads to the collector.
 	SpanExporter sdktrace.SpanExporter
+	// OnlyAsks is for a program that asks questions (Explain) and ends: it takes no jobs.
+	OnlyAsks bool
 }
 
 // Gate is an open tenantgate: the host database, what is remembered of it, and the configuration in force.
@@ -66,7 +69,9 @@ type Gate struct {
 	admin     *admin.Admin
 	freshness *freshness
 	denials   *denials.Counter
-	unwritten unrecorded // audit rows that audit.mode best_effort went without
+	unwritten unrecorded                  // audit rows that audit.mode best_effort went without
+	jobs      atomic.Pointer[jobs.Engine] // nil until the host database has been reached
+	onlyAsks  bool
 	draining  atomic.Bool
 
 	reload sync.Mutex     // also guards shut and old
@@ -105,7 +110,7 @@ func OpenWith(ctx context.Context, cfg *config.Config, opts Options) (*Gate, err
 	if err != nil {
 		return nil, err
 	}
-	g := &Gate{telemetry: tel, clock: opts.Clock, version: opts.Version, opened: cfg, wanted: cfg}
+	g := &Gate{telemetry: tel, clock: opts.Clock, version: opts.Version, opened: cfg, wanted: cfg, onlyAsks: opts.OnlyAsks}
 	g.denials = denials.New(denials.Config{Clock: opts.Clock, Log: tel.Logger})
 	g.unwritten.log, g.unwritten.clock = tel.Logger, opts.Clock
 	g.waiting.failed = make(chan error, 1)
@@ -139,7 +144,7 @@ func (g *Gate) open(ctx context.Context, cfg *config.Config) error {
 	g.hide(cfg)
 	g.telemetry.Redact(db.URL.Reveal())
 	g.freshness = newFreshness(cfg, g.clock)
-	err := g.telemetry.WatchFreshness(g.freshness.metrics)
+	err := errors.Join(g.telemetry.WatchFreshness(g.freshness.metrics), g.watchJobs())
 	if err != nil {
 		return err
 	}
@@ -169,6 +174,7 @@ func (g *Gate) hide(cfg *config.Config) {
 
 // generation is one configuration in force, and the requests that are under way with it.
 type generation struct {
+	cfg    *config.Config
 	gate   *router.Gate
 	auth   *auth.Auth
 	opener *sealing.Opener
@@ -253,7 +259,7 @@ func (g *Gate) compile(ctx context.Context, cfg *config.Config) (*generation, er
 		paying.close()
 		return nil, errors.Join(err, a.Close())
 	}
-	n := &generation{gate: gate, auth: a, opener: opener, paying: paying, freshness: g.freshness}
+	n := &generation{cfg: cfg, gate: gate, auth: a, opener: opener, paying: paying, freshness: g.freshness}
 	g.freshness.add(n)
 	return n, nil
 }
@@ -411,6 +417,7 @@ func (g *Gate) Drain() { g.draining.Store(true) }
 func (g *Gate) Close() error {
 	g.close.Do(func() {
 		g.waiting.stop()
+		g.err = g.stopJobs()
 		g.reload.Lock()
 		defer g.reload.Unlock()
 		g.shut = true

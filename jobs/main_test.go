@@ -129,3 +129,16 @@ func execute(t testing.TB, url, text string) {
 	_, err = db.ExecContext(t.Context(), text)
 	must(t, errors.Join(err, db.Close()))
 }
+
+// count counts a table's rows.
+func count(t testing.TB, url, table string) (n int) {
+	t.Helper()
+	driver, name := "pgx", url
+	if path, lite := strings.CutPrefix(url, "sqlite:"); lite {
+		driver, name, table = "sqlite", "file:"+path, strings.TrimPrefix(table, "tenantgate.")
+	}
+	db, err := sql.Open(driver, name)
+	must(t, err)
+	must(t, errors.Join(db.QueryRowContext(t.Context(), "SELECT count(*) FROM "+table).Scan(&n), db.Close()))
+	return n
+}

@@ -29,6 +29,7 @@ type Metrics struct {
 	load     metric.Float64Histogram
 	lookups  metric.Int64Counter
 	cuts     metric.Int64Counter
+	jobs     metric.Float64Histogram
 	inFlight atomic.Int64 // read when somebody looks: a request pays for two atomic adds
 
 	codes     labels[codeStatus, []metric.AddOption]
@@ -36,6 +37,7 @@ type Metrics struct {
 	classes   [6][]metric.RecordOption
 	loads     labels[loadResult, []metric.RecordOption]
 	caches    labels[cacheResult, []metric.AddOption]
+	jobTypes  labels[jobOutcome, []metric.RecordOption]
 }
 
 type (
@@ -56,7 +58,7 @@ type (
 func newMetrics(meter metric.Meter) (*Metrics, error) {
 	m := &Metrics{}
 	slow := metric.WithExplicitBucketBoundaries(5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
-	var errs [6]error
+	var errs [7]error
 	m.requests, errs[0] = meter.Int64Counter("tenantgate.requests",
 		metric.WithDescription("Requests answered, by denial code (forwarded: none) and status."))
 	m.duration, errs[1] = meter.Float64Histogram("tenantgate.request.duration", metric.WithUnit("s"), slow,
@@ -73,6 +75,7 @@ func newMetrics(meter metric.Meter) (*Metrics, error) {
 		}))
 	m.cuts, errs[5] = meter.Int64Counter("tenantgate.requests.cut",
 		metric.WithDescription("Requests under way that were ended because they would not be let through any more, by code."))
+	m.jobs, errs[6] = newJobs(meter)
 	if err := errors.Join(errs[:]...); err != nil {
 		return nil, fmt.Errorf("make instruments: %w", err)
 	}
@@ -83,7 +86,7 @@ func newMetrics(meter metric.Meter) (*Metrics, error) {
 		}
 		m.classes[i] = []metric.RecordOption{attrs(attribute.String("class", class))}
 	}
-	m.codes.limit, m.loads.limit, m.caches.limit = maxCodes, 2*maxNames, 2*maxNames
+	m.codes.limit, m.loads.limit, m.caches.limit, m.jobTypes.limit = maxCodes, 2*maxNames, 2*maxNames, 6*maxNames
 	return m, nil
 }
 

@@ -33,3 +33,7 @@ CREATE TABLE tenantgate.sys_leases (
 	expires_at VARCHAR NOT NULL,
 	PRIMARY KEY (name)
 );
+
+-- What has ended is found by its end.
+CREATE INDEX tenantgate_handoffs_expiry ON tenantgate.sys_handoffs (expires_at COLLATE "C");
+CREATE INDEX tenantgate_api_tokens_expiry ON tenantgate.sys_api_tokens (expires_at COLLATE "C") WHERE expires_at IS NOT NULL;

@@ -199,7 +199,7 @@ SELECT r.job_id FROM tenantgate.sys_job_runs r
 WHERE r.keep_until COLLATE "C" <= $1
 ORDER BY r.keep_until COLLATE "C"
 LIMIT $2
-FOR UPDATE SKIP LOCKED
+FOR UPDATE SKIP LOCKED -- postgresql
 
 -- name: job_delete
 -- $1 ids, as the values of a JSON object. A row that is no job of ours any more stays.

@@ -87,6 +87,9 @@ func TestEveryCommandPrintsOneObjectAsJSON(t *testing.T) {
 			line(kind + " show " + row)
 		}
 		line("audit list --limit 3")
+		c.exec("INSERT INTO sys_jobs (id, job_type, status) VALUES ('j2', 'tenantgate.x', 'pending')")
+		line("job cancel j2")
+		line("job retry j2")
 		for _, kind := range []string{"plan", "tenant", "user"} {
 			line(kind + " import --file " + write(kind+".jsonl", `{"id":"`+map[string]string{"plan": "basic", "tenant": "t2", "user": "u2"}[kind]+`"}`+"\n"))
 		}

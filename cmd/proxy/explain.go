@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/net/http/httpguts"
 
+	"github.com/tenantgate/tenantgate"
 	"github.com/tenantgate/tenantgate/auth"
 	"github.com/tenantgate/tenantgate/catalog"
 	"github.com/tenantgate/tenantgate/router"
@@ -66,7 +67,7 @@ func (p *program) explain(ctx context.Context, user string, q router.Question) (
 	}
 	quiet := *cfg
 	quiet.Telemetry.Log.Level, quiet.Telemetry.Traces = "error", "off"
-	g, err := p.open(ctx, &quiet, p.err, p.clock)
+	g, err := p.open(ctx, &quiet, tenantgate.Options{LogWriter: p.err, Clock: p.clock, OnlyAsks: true})
 	if err != nil {
 		return answer, configFault(err)
 	}

@@ -2,10 +2,8 @@ package main
 
 import (
 	"context"
-	"io"
 	"log/slog"
 	"net/http"
-	"time"
 
 	"github.com/tenantgate/tenantgate"
 	"github.com/tenantgate/tenantgate/catalog"
@@ -27,12 +25,13 @@ type gate interface {
 	Close() error
 }
 
-// opener wires a gate together; its log goes to the writer.
-type opener func(context.Context, *config.Config, io.Writer, func() time.Time) (gate, error)
+// opener wires a gate together.
+type opener func(context.Context, *config.Config, tenantgate.Options) (gate, error)
 
 // openGate opens the real one.
-func openGate(ctx context.Context, cfg *config.Config, log io.Writer, clock func() time.Time) (gate, error) {
-	g, err := tenantgate.OpenWith(ctx, cfg, tenantgate.Options{LogWriter: log, Version: version().version, Clock: clock})
+func openGate(ctx context.Context, cfg *config.Config, opts tenantgate.Options) (gate, error) {
+	opts.Version = version().version
+	g, err := tenantgate.OpenWith(ctx, cfg, opts)
 	if err != nil {
 		return nil, err
 	}

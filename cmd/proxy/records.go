@@ -46,10 +46,11 @@ func jobs() *kind[catalog.JobID, catalog.SystemJob] {
 			textColumn("created_at", "when", func(r *row) **string { return &r.CreatedAt }, nil),
 			textColumn("completed_at", "when it ended", func(r *row) **string { return &r.CompletedAt }, nil),
 		},
-		table:    func(t *catalog.Tables) *catalog.Table[catalog.JobID, row] { return &t.Jobs },
-		id:       func(r *row) *catalog.JobID { return &r.ID },
-		newest:   true,
-		filters:  []string{"job_type", "status"},
+		table:   func(t *catalog.Tables) *catalog.Table[catalog.JobID, row] { return &t.Jobs },
+		id:      func(r *row) *catalog.JobID { return &r.ID },
+		newest:  true,
+		filters: []string{"job_type", "status"},
+		more:    jobRuns, moreNames: jobRunNames(),
 		examples: map[string]string{"list": "--status failed", "show": "9a1b2c3d4e5f60718293a4b5c6d7e8f9"},
 	}
 }
@@ -71,13 +72,6 @@ func foreignColumn[T any](name, usage string, at func(*T) **string) column[T] {
 		return v
 	}
 	return c
-}
-
-func jobCommand(p *program) *cobra.Command {
-	k := jobs()
-	cmd := group("job", "See jobs: what programs have to do in the background", "tenantgate job list --status failed")
-	cmd.AddCommand(k.list(p), k.show(p), notYet("retry", "Let a failed job run again"))
-	return cmd
 }
 
 // moments adds --since and --until to a list with the newest first.

@@ -18,6 +18,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/tenantgate/tenantgate"
 	"github.com/tenantgate/tenantgate/config"
 	"github.com/tenantgate/tenantgate/router"
 )
@@ -68,7 +69,7 @@ func (p *program) serve(ctx context.Context) (err error) {
 		return err
 	}
 	defer closeAll(ops)
-	g, err := p.open(ctx, cfg, p.err, p.clock)
+	g, err := p.open(ctx, cfg, tenantgate.Options{LogWriter: p.err, Clock: p.clock})
 	if err != nil {
 		return configFault(err)
 	}

@@ -18,7 +18,7 @@ func TestListsHaveOneShape(t *testing.T) {
 		c.exec("INSERT INTO sys_jobs (id) VALUES ('j1')")
 		for kind, columns := range map[string][]string{
 			"tenant": append(tenants(nil).names(), tenantStateNames()...), "user": users().names(), "member": members().names(), "plan": plans().names(),
-			"subscription": subscriptions().names(), "domain": domains().names(), "session": sessionColumns(), "job": jobs().names(),
+			"subscription": subscriptions().names(), "domain": domains().names(), "session": sessionColumns(), "job": append(jobs().names(), jobRunNames()...),
 		} {
 			rows := c.list(kind)
 			if len(rows) != 1 {
