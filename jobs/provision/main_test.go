@@ -66,7 +66,7 @@ func rigOn(t testing.TB, host, admin string, change func(*Config)) *rig {
 	r := &rig{url: host, now: time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)}
 	clock := func() time.Time { return r.now }
 	var err error
-	r.host, err = catalog.New(t.Context(), catalog.Config{URL: catalog.NewDBURI(host), Clock: clock})
+	r.host, err = catalog.New(t.Context(), catalog.Config{URL: catalog.NewDBURI(host), Clock: clock, SharedClock: clock})
 	must(t, err)
 	t.Cleanup(func() { must(t, r.host.Close()) })
 	keys, err := seal.ParseKeyset(secret.New("MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="))

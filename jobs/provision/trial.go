@@ -56,18 +56,21 @@ func (r *run) trial(ctx context.Context, tx *catalog.Tx, row *catalog.TenantCata
 	return scheduleEnd(ctx, tx, sub, end)
 }
 
+// scheduleEnd has no key: the job that finds a trial moved is itself unfinished, and two that end one trial do no harm.
 func scheduleEnd(ctx context.Context, tx *catalog.Tx, sub *catalog.Subscription, end time.Time) error {
-	_, err := jobs.Enqueue(ctx, tx, jobs.Job{
-		Type: TrialEndJob, Payload: trialEnd{sub.TenantID, sub.ID}, RunAt: end, Key: "trial_end/" + string(sub.ID),
-	})
+	_, err := jobs.Enqueue(ctx, tx, jobs.Job{Type: TrialEndJob, Payload: trialEnd{sub.TenantID, sub.ID}, RunAt: end})
 	return err
 }
 
-// EndTrial ends the trial that a job of TrialEndJob names, if its end is over: the subscription is canceled, and unless
+// EndTrial ends the trial that a job of TrialEndJob names, if its end is over by the clock that jobs go by: the subscription is canceled, and unless
 // another one entitles the tenant by then, the tenant's plan becomes freePlan. A trial that was moved is ended later; what
 // is no trial any more, because it was paid for, ended or deleted, stays as it is.
-func EndTrial(ctx context.Context, host *catalog.HostDatabase, job trialEnd, freePlan string, now time.Time) error {
+func EndTrial(ctx context.Context, host *catalog.HostDatabase, job trialEnd, freePlan string) error {
 	return host.InTx(ctx, func(tx *catalog.Tx) error {
+		now, err := tx.Now(ctx)
+		if err != nil {
+			return err
+		}
 		moved, ended := time.Time{}, false
 		sub, err := tx.Subscriptions.Change(ctx, job.Subscription, func(s *catalog.Subscription) error {
 			if s.TenantID != job.Tenant || text(s.StripeSubID) != "" || text(s.Status) != "trialing" {

@@ -50,12 +50,17 @@ func TestATrialBeginsWithThePlanAndEndsByAJob(t *testing.T) {
 		}
 		job := trialEnd{"a", sub.ID}
 		end := r.now.AddDate(0, 0, 14)
-		must(t, EndTrial(ctx, r.host, job, "free", end.Add(-time.Second)))
+		r.now = end.Add(-time.Second)
+		must(t, EndTrial(ctx, r.host, job, "free"))
 		if r.plan(t, "a") != "pro" || text(r.subscription(t, "a").Status) != "trialing" {
 			t.Error("ended before its end")
 		}
+		if queued, _, err = r.host.Jobs.List(ctx, catalog.Page{Filter: map[string]string{"job_type": TrialEndJob}}); err != nil || len(queued) != 4 {
+			t.Errorf("a job that came too early left %d: %v", len(queued), err)
+		}
+		r.now = end
 		for range 2 {
-			must(t, EndTrial(ctx, r.host, job, "free", end))
+			must(t, EndTrial(ctx, r.host, job, "free"))
 		}
 		if r.plan(t, "a") != "free" || text(r.subscription(t, "a").Status) != "canceled" {
 			t.Errorf("plan %s, %+v", r.plan(t, "a"), r.subscription(t, "a"))
@@ -69,7 +74,7 @@ func TestATrialBeginsWithThePlanAndEndsByAJob(t *testing.T) {
 		if ended != 1 {
 			t.Errorf("ended %d times", ended)
 		}
-		must(t, EndTrial(ctx, r.host, trialEnd{"a", "absent"}, "free", end))
+		must(t, EndTrial(ctx, r.host, trialEnd{"a", "absent"}, "free"))
 	})
 }
 
@@ -77,7 +82,7 @@ func TestATrialThatWasTakenOverEndsNothing(t *testing.T) {
 	on(t, func(t *testing.T, r *rig) {
 		ctx := t.Context()
 		must(t, r.host.PricingPlans.Insert(ctx, &catalog.PricingPlan{ID: "pro", TrialDays: new(int64(14))}))
-		end := r.now.AddDate(0, 0, 14)
+		begun, end := r.now, r.now.AddDate(0, 0, 14)
 		for name, change := range map[catalog.TenantID]func(*catalog.Subscription){
 			"paid":  func(s *catalog.Subscription) { s.StripeSubID, s.Status = new("sub_1"), new("active") },
 			"moved": func(s *catalog.Subscription) { s.TrialEnd = new(catalog.Timestamp(end.AddDate(0, 0, 7))) },
@@ -87,7 +92,9 @@ func TestATrialThatWasTakenOverEndsNothing(t *testing.T) {
 			sub := r.subscription(t, name)
 			change(sub)
 			must(t, r.host.Subscriptions.Update(ctx, sub))
-			must(t, EndTrial(ctx, r.host, trialEnd{name, sub.ID}, "free", end))
+			r.now = end
+			must(t, EndTrial(ctx, r.host, trialEnd{name, sub.ID}, "free"))
+			r.now = begun
 			if now := r.subscription(t, name); r.plan(t, name) != "pro" || text(now.Status) != text(sub.Status) {
 				t.Errorf("%s: plan %s, %+v", name, r.plan(t, name), now)
 			}
@@ -99,7 +106,9 @@ func TestATrialThatWasTakenOverEndsNothing(t *testing.T) {
 				TenantID: name, StripeSubID: new("sub_" + string(name)), Status: new("active"), PlanTier: new("pro"), CreatedAt: new(catalog.Timestamp(created)),
 			}
 			must(t, r.host.Subscriptions.Insert(ctx, paying))
-			must(t, EndTrial(ctx, r.host, trialEnd{name, sub.ID}, "free", end))
+			r.now = end
+			must(t, EndTrial(ctx, r.host, trialEnd{name, sub.ID}, "free"))
+			r.now = begun
 			trial, err := r.host.Subscriptions.Get(ctx, sub.ID)
 			must(t, err)
 			after, err := r.host.Subscriptions.Get(ctx, paying.ID)

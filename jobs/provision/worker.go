@@ -54,12 +54,12 @@ func lasting(err error) bool {
 }
 
 // TrialEndKind is how trials end.
-func TrialEndKind(host *catalog.HostDatabase, freePlan func() string, clock func() time.Time) jobs.Kind {
+func TrialEndKind(host *catalog.HostDatabase, freePlan func() string) jobs.Kind {
 	return jobs.Kind{Work: func(ctx context.Context, job *jobs.Run) error {
 		var end trialEnd
 		if err := job.Decode(&end); err != nil {
 			return err
 		}
-		return EndTrial(ctx, host, end, freePlan(), clock())
+		return EndTrial(ctx, host, end, freePlan())
 	}}
 }
