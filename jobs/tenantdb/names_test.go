@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/tenantgate/tenantgate/catalog"
+	"github.com/tenantgate/tenantgate/internal/pgtest"
+	"github.com/tenantgate/tenantgate/sealing"
 )
 
 // strange are ids that a naive name would cut, fold, quote badly or find taken.
@@ -55,5 +57,22 @@ func TestAServerTakesOurVerifier(t *testing.T) {
 	must(t, err)
 	if !regexp.MustCompile(`^SCRAM-SHA-256\$4096:[A-Za-z0-9+/]{22}==\$[A-Za-z0-9+/]{43}=:[A-Za-z0-9+/]{43}=$`).MatchString(a) {
 		t.Errorf("verifier %q", a)
+	}
+}
+
+// Through a socket the administrator's URL has no host; the tenant's has none either, and leads there all the same.
+func TestATenantIsReachedTheWayTheAdministratorIs(t *testing.T) {
+	server := pgtest.NewServer(t)
+	admin := server.URL(t)
+	for _, how := range []string{
+		server.SocketURL(t, admin), strings.Replace(admin, "postgresql:", "postgresql+psycopg:", 1),
+		admin + "&application_name=theirs&target_session_attrs=read-write&pool_max_conns=3",
+	} {
+		s := newServer(t, how)
+		_, uri := made(t, s, "acme")
+		must(t, Ping(t.Context(), uri))
+		if err := sealing.CheckURI(uri.Reveal()); err != nil || strings.Contains(uri.Reveal(), "theirs") {
+			t.Errorf("the tenant is given %q: %v", uri.Reveal(), err)
+		}
 	}
 }

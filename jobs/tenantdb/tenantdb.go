@@ -23,6 +23,7 @@ import (
 
 	"github.com/tenantgate/tenantgate/catalog"
 	"github.com/tenantgate/tenantgate/internal/secret"
+	"github.com/tenantgate/tenantgate/sealing"
 )
 
 // Errors; test with errors.Is. Each is wrapped with what to do.
@@ -133,8 +134,14 @@ func New(cfg Config) (Server, error) {
 func CheckURL(u catalog.DBURI) error {
 	switch EngineOf(u) {
 	case catalog.EnginePostgreSQL:
-		_, err := postgresConfig(u)
-		return err
+		if _, err := postgresConfig(u); err != nil {
+			return err
+		}
+		sample := Place{Database: namePrefix + "any", Role: namePrefix + "any"}
+		if uri := tenantURI(u, sample, "any"); !sample.Names(uri) || sealing.CheckURI(uri.Reveal()) != nil {
+			return errors.New("no tenant's db_url can be made of it: write host and port plainly, such as db.example.com:5432")
+		}
+		return nil
 	case catalog.EngineSQLite:
 		_, err := sqliteDirectory(u)
 		return err

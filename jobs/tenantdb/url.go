@@ -49,6 +49,11 @@ func postgresConfig(u catalog.DBURI) (*pgx.ConnConfig, error) {
 	}
 	dialer := &net.Dialer{Timeout: cfg.ConnectTimeout, KeepAlive: tcpKeepAlive}
 	cfg.DialFunc = dialer.DialContext
+	for name := range cfg.RuntimeParams { // a pool's, which the server does not know
+		if strings.HasPrefix(name, "pool_") {
+			delete(cfg.RuntimeParams, name)
+		}
+	}
 	if cfg.RuntimeParams["application_name"] == "" {
 		cfg.RuntimeParams["application_name"] = "tenantgate"
 	}
