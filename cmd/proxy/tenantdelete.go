@@ -22,7 +22,7 @@ func tenantDelete(p *program) *cobra.Command {
 			"recorded for it, and nothing else: the database of any other tenant stays. `serve` does that, or this command at\n" +
 			"once with --retain 0. Deleting again moves the end.\n\n" +
 			"--backup first copies the database into a directory (pg_dump, or SQLite's own copy) and compares the copy with it;\n" +
-			"until that is done nothing is removed. How a backup is restored: docs/tenants.md. No Stripe subscription is\n" +
+			"until that is done nothing is removed. How a backup is restored: docs/tenants-life.md. No Stripe subscription is\n" +
 			"canceled: those that still stand are named. Asks for the tenant's name, or takes --yes.",
 		Example: "tenantgate tenant delete acme --retain 90d --backup /var/backups/tenantgate --yes",
 	}

@@ -253,7 +253,7 @@ func (v *visit) connect(ctx context.Context, row *tenantRow, uri catalog.DBURI) 
 	err := tenantdb.Ping(ctx, uri)
 	switch {
 	case errors.Is(err, tenantdb.ErrGone):
-		v.found(row.ID, CheckDatabase, "restore it from a backup (docs/tenants.md), or: tenantgate tenant delete "+id, "its database is gone: %v", err)
+		v.found(row.ID, CheckDatabase, "restore it from a backup (docs/tenants-life.md), or: tenantgate tenant delete "+id, "its database is gone: %v", err)
 		return
 	case err != nil:
 		v.found(row.ID, CheckURI, "look at the server, or: tenantgate tenant update "+id+" --db-url-file -", "%v", err)

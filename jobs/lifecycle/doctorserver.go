@@ -34,7 +34,7 @@ func (v *visit) judgeRecords(namedAlone bool) {
 		}
 		o, there := byDatabase[record.DatabaseName]
 		if !there {
-			v.found(id, CheckDatabase, "restore it from a backup (docs/tenants.md), or: tenantgate tenant delete "+word(string(id)),
+			v.found(id, CheckDatabase, "restore it from a backup (docs/tenants-life.md), or: tenantgate tenant delete "+word(string(id)),
 				"database %s, which provisioning made for it, is not there, or carries our mark no more", record.DatabaseName)
 			continue
 		}
@@ -67,7 +67,7 @@ func (v *visit) judgeObject(id catalog.TenantID, record *catalog.TenantDatabase,
 func (v *visit) judgeRole(id catalog.TenantID, record *catalog.TenantDatabase, o tenantdb.Object, there bool) {
 	role := identifier(record.RoleName)
 	if !there {
-		v.found(id, CheckRole, "restore it from a backup (docs/tenants.md)", "role %s is gone, or carries our mark no more", record.RoleName)
+		v.found(id, CheckRole, "restore it from a backup (docs/tenants-life.md)", "role %s is gone, or carries our mark no more", record.RoleName)
 	}
 	for _, right := range o.RoleRights {
 		mend := "ALTER ROLE " + role + " NO" + right

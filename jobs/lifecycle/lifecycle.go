@@ -2,7 +2,7 @@
 // backup and removal, and the doctor.
 //
 // Purpose: Migrator brings the schemas of many tenants up to date; Remover deletes, backs up and removes; Doctor says what
-// does not fit together and how to mend it. docs/tenants.md tells what people see of it.
+// does not fit together and how to mend it. docs/tenants-life.md tells what people see of it.
 //
 // Concurrency: all three are safe for concurrent use and keep no goroutine when a call returns. Two runs at once, in
 // whatever processes, do not clash: a tenant's database is changed under a lock of its own, and everything else is a
