@@ -5,6 +5,7 @@ import (
 
 	"github.com/tenantgate/tenantgate/config"
 	"github.com/tenantgate/tenantgate/jobs"
+	"github.com/tenantgate/tenantgate/jobs/lifecycle"
 )
 
 // startJobs makes this process one of those that do the host database's jobs. It takes any number of them.
@@ -27,6 +28,7 @@ func (g *Gate) startJobs() error {
 // nobody knows is refused. What a worker needs of the configuration it reads when it runs, by inForce.
 func (g *Gate) registerJobs(e *jobs.Engine) {
 	e.Every(jobs.CleanUpType, jobs.CleanUpInterval, jobs.CleanUp(g.host, g.clock))
+	e.Every(lifecycle.PurgeType, lifecycle.PurgeInterval, g.purge())
 }
 
 // inForce is the configuration under which jobs that begin now are done.

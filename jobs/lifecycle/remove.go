@@ -13,6 +13,13 @@ import (
 	"github.com/tenantgate/tenantgate/jobs/tenantdb/backup"
 )
 
+// The periodic job that calls PurgeDue.
+const (
+	PurgeType     = "tenantgate.purge"
+	PurgeInterval = time.Hour
+	PurgeTimeout  = time.Hour
+)
+
 // RemoveConfig says how tenants end.
 type RemoveConfig struct {
 	// Freshness is how long a replica may take to hear that a tenant is suspended.

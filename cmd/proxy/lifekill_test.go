@@ -1,0 +1,57 @@
+package main
+
+import (
+	"flag"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+)
+
+// lifeKills is how often migrate and delete are killed; SHOW-3 asks for fifty.
+var lifeKills = flag.Int("life-kills", 2, "how often migrate and delete are killed, each on each engine")
+
+// SHOW-3. Killed at any moment, migrate and delete are run again and end in the same state: what is to be there is there
+// once, what is to go is gone, and the doctor finds nothing.
+func TestMigrateAndDeleteSurviveKill(t *testing.T) {
+	lifeEngines(t, func(t *testing.T, c *cli, migrations string) {
+		c.provision("acme", "globex", "victim")
+		whole := c.killed(t, 0, "tenant", "migrate", "--all", "--check")
+		for i := range *lifeKills {
+			writeMigration(t, migrations, "0000"+string(rune('2'+i%8))+strings.Repeat("0", i/8)+"_more.sql", "CREATE TABLE more"+strings.Repeat("x", i)+" (id INTEGER)")
+			c.killed(t, rand.N(whole+whole/2), "tenant", "migrate", "--all", "--parallel", "2")
+			if r := c.run("tenant", "migrate", "--all"); r.code != 0 {
+				t.Fatalf("after kill %d: %+v", i, r)
+			}
+			c.ok("tenant", "doctor")
+		}
+		for i := range *lifeKills {
+			c.killed(t, rand.N(whole+whole/2), "tenant", "delete", "victim", "--retain", "0", "--yes")
+			if c.count("SELECT count(*) FROM core_tenants WHERE id = 'victim'") > 0 {
+				if r := c.run("tenant", "delete", "victim", "--retain", "0", "--yes"); r.code != 0 {
+					t.Fatalf("after kill %d: %+v", i, r)
+				}
+			}
+			if out := c.ok("tenant", "doctor"); out != "2 tenants, 2 databases of our making, 0 findings\n" {
+				t.Fatalf("after kill %d: %s", i, out)
+			}
+			c.provision("victim")
+		}
+	})
+}
+
+// killed runs a command as a process of its own that is killed after a while, 0: not at all, and says how long it took.
+func (c *cli) killed(t *testing.T, after time.Duration, args ...string) time.Duration {
+	t.Helper()
+	cmd, _, _ := process(t, t.TempDir(), c.environ, args...)
+	begin := time.Now()
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if after > 0 {
+		timer := time.AfterFunc(after, func() { _ = cmd.Process.Kill() })
+		defer timer.Stop()
+	}
+	_ = cmd.Wait() // killed, or done sooner
+	return time.Since(begin)
+}
