@@ -92,6 +92,9 @@ func (f *freshness) Changed(changes []catalog.Change) {
 	f.Coherent.Changed(changes)
 	concerned := concern(changes)
 	f.reconsider(concerned.request)
+	for _, n := range f.generations() {
+		n.books.changed(changes)
+	}
 }
 
 // Reset forgets everything and has everything judged anew.
@@ -101,12 +104,15 @@ func (f *freshness) Reset() {
 }
 
 func (f *freshness) reconsider(concerned func(router.StreamKeys) bool) {
-	f.mu.Lock()
-	live := slices.Clone(f.live)
-	f.mu.Unlock()
-	for _, n := range live {
+	for _, n := range f.generations() {
 		n.gate.Reconsider(concerned)
 	}
+}
+
+func (f *freshness) generations() []*generation {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.live)
 }
 
 // concerned are the keys that a set of changes is about.

@@ -179,6 +179,7 @@ type generation struct {
 	auth   *auth.Auth
 	opener *sealing.Opener
 	paying paying
+	books  books
 
 	freshness *freshness // what it hears of changes from
 	active    atomic.Int64
@@ -190,6 +191,7 @@ type generation struct {
 func (n *generation) shut() error {
 	n.closed.Do(func() {
 		n.freshness.remove(n)
+		n.books.close()
 		n.gate.Close()
 		n.opener.Close()
 		n.paying.close()
@@ -250,16 +252,27 @@ func (g *Gate) compile(ctx context.Context, cfg *config.Config) (*generation, er
 		opener.Close()
 		return nil, errors.Join(err, a.Close())
 	}
-	gate, err := router.New(router.Config{
-		PublicURL: public, TrustedProxies: trusted, Tenants: cfg.Tenants, Upstreams: cfg.Upstreams, Routes: cfg.Routes,
-		Roles: cfg.Roles, Subscription: rules, Forward: cfg.Forward, Cache: cfg.Cache, Limits: cfg.Limits,
-	}, router.Deps{Host: g.host, Auth: a, Telemetry: g.telemetry, Opener: opener, Coherence: g.freshness.Coherence, Denied: g.denials.Count, Billing: paying.pages, Clock: g.clock})
+	books, keep, err := g.openBooks(ctx, cfg, rules, secrets)
 	if err != nil {
 		opener.Close()
 		paying.close()
 		return nil, errors.Join(err, a.Close())
 	}
-	n := &generation{cfg: cfg, gate: gate, auth: a, opener: opener, paying: paying, freshness: g.freshness}
+	gate, err := router.New(router.Config{
+		PublicURL: public, TrustedProxies: trusted, Tenants: cfg.Tenants, Upstreams: cfg.Upstreams, Routes: cfg.Routes,
+		Roles: cfg.Roles, Subscription: rules, Forward: cfg.Forward, Cache: cfg.Cache, Limits: cfg.Limits,
+	}, router.Deps{
+		Host: g.host, Auth: a, Telemetry: g.telemetry, Opener: opener, Coherence: g.freshness.Coherence, Denied: g.denials.Count,
+		Billing: paying.pages, Webhook: books.webhook, Clock: g.clock,
+	})
+	if err != nil {
+		opener.Close()
+		paying.close()
+		books.close()
+		return nil, errors.Join(err, a.Close())
+	}
+	books.keeper = keep()
+	n := &generation{cfg: cfg, gate: gate, auth: a, opener: opener, paying: paying, books: books, freshness: g.freshness}
 	g.freshness.add(n)
 	return n, nil
 }

@@ -173,6 +173,15 @@ func (s *StripeRecords) PastDueSince(ctx context.Context, object StripeID, upTo 
 	return since[0], nil
 }
 
+// RecordedPastDue is what PutPastDue recorded, "" for nothing.
+func (s *StripeRecords) RecordedPastDue(ctx context.Context, object StripeID) (string, error) {
+	since, err := s.texts(ctx, "read since when it is past due", "past_due_get", storable(string(object)))
+	if err != nil || len(since) == 0 {
+		return "", err
+	}
+	return since[0], nil
+}
+
 // PutPastDue records since when a subscription is past_due.
 func (s *StripeRecords) PutPastDue(ctx context.Context, object StripeID, tenant TenantID, since string) error {
 	return s.at.change(ctx, func(tx *Tx) error {

@@ -20,6 +20,7 @@ func hotStripe() map[string][]string {
 		"stripe_events_kept":            {"'sub9'"},
 		"stripe_event_release":          {"'evt9'", "'t9'"},
 		"stripe_past_due_since":         {"'sub9'", "'9'"},
+		"past_due_get":                  {"'sub9'"},
 		"past_due_delete":               {"'sub9'"},
 		"stripe_watermarks":             {"'sub9'", "'cus9'"},
 		"stripe_watermarks_of_tenant":   {"'y9'"},

@@ -43,7 +43,7 @@ type Config struct {
 	Limits         LimitsConfig
 }
 
-// Deps are what a Gate stands on. All are needed but Opener, Coherence, Denied, Billing and Clock.
+// Deps are what a Gate stands on. All are needed but Opener, Coherence, Denied, Billing, Webhook and Clock.
 type Deps struct {
 	Host      HostDatabase
 	Auth      *auth.Auth
@@ -59,6 +59,8 @@ type Deps struct {
 	Denied func(user catalog.UserID, tenant catalog.TenantID, code string, from netip.Addr)
 	// Billing is nil without a Stripe API key: then a tenant cannot be paid for here.
 	Billing Billing
+	// Webhook takes Stripe's events. Nil: there is no such page.
+	Webhook http.Handler
 	// Clock is the time. Nil: time.Now.
 	Clock func() time.Time
 }
@@ -79,6 +81,8 @@ type Gate struct {
 	withURI, overridesPass, authorizationPasses, middlewareHeaders bool
 
 	denied  func(catalog.UserID, catalog.TenantID, string, netip.Addr)
+	webhook http.Handler // nil: none
+
 	streams *streams // what was let through and has not ended
 
 	assertions        *cache.Cache[assertionKey, string] // nil: switched off
@@ -103,6 +107,7 @@ func New(cfg Config, deps Deps) (*Gate, error) {
 		authorizationPasses: cfg.Forward.Authorization == "pass",
 		middlewareHeaders:   cfg.Forward.MiddlewareHeaders == nil || *cfg.Forward.MiddlewareHeaders,
 	}
+	g.webhook = deps.Webhook
 	if g.clock == nil {
 		g.clock = time.Now
 	}

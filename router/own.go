@@ -56,10 +56,18 @@ func (g *Gate) serveOwn(w http.ResponseWriter, r *http.Request, x *exchange) {
 		}
 	case strings.HasPrefix(p, checkout.Path):
 		g.serveBilling(w, r, x)
+	case p == webhookPath && g.webhook != nil && x.verdict.Host.Name == g.engine.resolver.public.Name:
+		if g.takes(w, x, http.MethodPost) {
+			g.webhook.ServeHTTP(w, r)
+		}
 	default:
 		g.refuse(w, x, deny(NotFound))
 	}
 }
+
+// webhookPath is where Stripe sends its events: on public_url's host, whatever the port. Nobody is signed in there; what is
+// sent is signed.
+const webhookPath = "/_gate/webhooks/stripe"
 
 // takes checks the method; HEAD goes with GET.
 func (g *Gate) takes(w http.ResponseWriter, x *exchange, methods ...string) bool {

@@ -27,6 +27,7 @@ type Subscription struct {
 	PriceID     StripeID
 	ProductID   StripeID
 	ProductName string // nickname of the price, or the expanded product's name; "" where Stripe does not say
+	Quantity    int64
 	AmountCents *int64 // unit amount × quantity in minor units; nil: not known, tiered, or beyond 32 bits
 	Currency    string // ISO 4217, lower case
 	Livemode    bool

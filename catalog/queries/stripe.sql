@@ -52,6 +52,9 @@ WHERE e.object_id = $1 AND e.object_status = 'past_due' AND e.created_at COLLATE
 		SELECT coalesce(max(o.created_at COLLATE "C"), '') FROM tenantgate.sys_stripe_events o
 		WHERE o.object_id = $1 AND o.object_status NOT IN ('', 'past_due') AND o.created_at COLLATE "C" <= $2)
 
+-- name: past_due_get
+SELECT d.since FROM tenantgate.sys_past_due d WHERE d.stripe_sub_id = $1
+
 -- name: past_due_put
 INSERT INTO tenantgate.sys_past_due (stripe_sub_id, tenant_id, since) VALUES ($1, $2, $3)
 ON CONFLICT (stripe_sub_id) DO UPDATE SET tenant_id = excluded.tenant_id, since = excluded.since
