@@ -99,6 +99,7 @@ func (g *Gate) connect(ctx context.Context, db catalog.Config) (err error) {
 	defer func() {
 		if err != nil {
 			g.freshness.stop()
+			g.stopChain()
 			g.host = nil
 			err = errors.Join(err, host.Close())
 		}
@@ -112,6 +113,9 @@ func (g *Gate) connect(ctx context.Context, db catalog.Config) (err error) {
 	next, err := g.compile(ctx, g.wanted)
 	if err != nil {
 		return err
+	}
+	if err := g.startChain(ctx); err != nil {
+		return errors.Join(err, next.shut())
 	}
 	g.current.Store(next)
 	g.denials.Start(host)

@@ -29,6 +29,7 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 
 	"github.com/tenantgate/tenantgate/admin"
+	"github.com/tenantgate/tenantgate/audit"
 	"github.com/tenantgate/tenantgate/audit/denials"
 	"github.com/tenantgate/tenantgate/auth"
 	"github.com/tenantgate/tenantgate/billing"
@@ -72,6 +73,7 @@ type Gate struct {
 	unwritten unrecorded                  // audit rows that audit.mode best_effort went without
 	jobs      atomic.Pointer[jobs.Engine] // nil until the host database has been reached
 	onlyAsks  bool
+	chain     *audit.Chain // nil: not begun
 	draining  atomic.Bool
 
 	reload sync.Mutex     // also guards shut and old
@@ -444,6 +446,7 @@ func (g *Gate) Close() error {
 			g.err = errors.Join(g.err, n.shut())
 		}
 		g.denials.Close()
+		g.stopChain()
 		if g.host != nil {
 			g.err = errors.Join(g.err, g.host.Close())
 		}

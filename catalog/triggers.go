@@ -18,7 +18,16 @@ import (
 // one: of replicas of two versions the newer decides.
 const triggerVersion = 1
 
-const auditTable = "sys_audit_logs"
+// auditTable is fh-saas's log; chainTable is what ours chains it with.
+const (
+	auditTable = "sys_audit_logs"
+	chainTable = "sys_audit_chain"
+)
+
+// kept are the tables that only grow, but for their owner.
+func kept() []watched {
+	return []watched{{name: auditTable, unique: []string{"id"}}, {name: chainTable, own: true, unique: []string{"seq"}}}
+}
 
 // watched is a table whose changes are announced.
 type watched struct {
@@ -101,10 +110,12 @@ func (h *HostDatabase) planTriggers(s triggerState) []triggerPlan {
 			plans = append(plans, h.planOnSQLite(s, w.name, h.announcingOnSQLite(w, w.counted(s.columns[w.name]))))
 		}
 	}
-	if h.engine == EnginePostgreSQL {
-		plans = append(plans, h.planKeeping(s))
-	} else {
-		plans = append(plans, h.planOnSQLite(s, auditTable, h.keepingOnSQLite()))
+	for _, w := range kept() {
+		if h.engine == EnginePostgreSQL {
+			plans = append(plans, h.planKeeping(s, w))
+		} else {
+			plans = append(plans, h.planOnSQLite(s, w.name, h.keepingOnSQLite(w)))
+		}
 	}
 	return slices.DeleteFunc(plans, func(p triggerPlan) bool { return len(p.changes) == 0 })
 }
@@ -140,16 +151,27 @@ func (h *HostDatabase) planAnnouncing(s triggerState, w watched) triggerPlan {
 	return p
 }
 
-func (h *HostDatabase) planKeeping(s triggerState) triggerPlan {
-	table := pgx.Identifier{s.home, auditTable}.Sanitize()
-	fill := h.filler(watched{name: auditTable}, table, nil)
+// planKeeping has the rows of a table stay, and those of the log chained.
+func (h *HostDatabase) planKeeping(s triggerState, w watched) triggerPlan {
+	schema, owner := s.home, "may_change_audit"
+	if w.own {
+		schema, owner = ownSchema, "may_change_"+w.name
+	}
+	table := pgx.Identifier{schema, w.name}.Sanitize()
+	inner := h.filler(w, table, nil)
+	fill := func(name string) string { return strings.ReplaceAll(inner(name), "{owner_function}", owner) }
 	p := triggerPlan{table: table}
-	h.planFunction(s, &p, "may_change_audit", fill("postgresql_audit_owner"))
-	h.planFunction(s, &p, "keep_"+auditTable, fill("postgresql_audit_refuse"))
-	h.planEvents(s, &p, auditTable, fill, []wantedTrigger{
-		{"keep", "postgresql_trigger_keep", "keep_" + auditTable, triggerRow | triggerBefore | triggerUpdate | triggerDelete},
-		{"keep_all", "postgresql_trigger_keep_all", "keep_" + auditTable, triggerBefore | triggerTruncated},
-	})
+	h.planFunction(s, &p, owner, fill("postgresql_audit_owner"))
+	h.planFunction(s, &p, "keep_"+w.name, fill("postgresql_audit_refuse"))
+	wanted := []wantedTrigger{
+		{"keep", "postgresql_trigger_keep", "keep_" + w.name, triggerRow | triggerBefore | triggerUpdate | triggerDelete},
+		{"keep_all", "postgresql_trigger_keep_all", "keep_" + w.name, triggerBefore | triggerTruncated},
+	}
+	if w.name == auditTable {
+		h.planFunction(s, &p, "enqueue_"+w.name, fill("postgresql_audit_enqueue"), fill("postgresql_enqueue_close"))
+		wanted = append(wanted, wantedTrigger{"enqueue", "postgresql_trigger_enqueue", "enqueue_" + w.name, triggerInsert})
+	}
+	h.planEvents(s, &p, w.name, fill, wanted)
 	return p
 }
 
@@ -380,7 +402,7 @@ func (h *HostDatabase) unheard(ctx context.Context) error {
 	for _, p := range h.planTriggers(s) {
 		for _, c := range p.changes {
 			verb, _, _ := strings.Cut(c, " ")
-			if strings.Contains(c, " trigger ") && !strings.HasSuffix(c, " on "+auditTable) && (verb != "replace" || h.engine == EnginePostgreSQL) {
+			if strings.Contains(c, " trigger ") && !strings.HasSuffix(c, " on "+auditTable) && !strings.HasSuffix(c, " on "+chainTable) && (verb != "replace" || h.engine == EnginePostgreSQL) {
 				lacking = append(lacking, c)
 			}
 		}

@@ -20,12 +20,17 @@ func (h *HostDatabase) announcingOnSQLite(w watched, columns []string) []liteTri
 	return all
 }
 
-// keepingOnSQLite are the triggers that keep the audit log. Whoever can write to the file can drop them.
-func (h *HostDatabase) keepingOnSQLite() []liteTrigger {
-	fill := h.liteFiller(watched{name: auditTable, unique: []string{"id"}}, nil)
+// keepingOnSQLite are the triggers that have a table's rows stay, and those of the log chained. Whoever can write to the
+// file can drop them.
+func (h *HostDatabase) keepingOnSQLite(w watched) []liteTrigger {
+	fill := h.liteFiller(w, nil)
+	events := []string{"keep", "keep_deleted", "keep_replaced"}
+	if w.name == auditTable {
+		events = append(events, "enqueue")
+	}
 	var all []liteTrigger
-	for _, event := range []string{"keep", "keep_deleted", "keep_replaced"} {
-		all = append(all, liteTrigger{"tenantgate_" + auditTable + "_" + event, fill("sqlite_trigger_" + event)})
+	for _, event := range events {
+		all = append(all, liteTrigger{"tenantgate_" + w.name + "_" + event, fill("sqlite_trigger_" + event)})
 	}
 	return all
 }

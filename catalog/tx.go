@@ -200,16 +200,23 @@ const auditValueLimit = 1000
 // Audit writes a sys_audit_logs row: who (WithActor) did what to which id. Details are JSON's to render and must hold
 // no secret; texts longer than 1000 bytes are cut.
 func (tx *Tx) Audit(ctx context.Context, event, target string, details map[string]any) error {
-	text, err := auditDetails(details)
+	row, err := tx.auditRow(ctx, AuditID(GenID()), event, target, details)
 	if err != nil {
 		return err
 	}
-	actor := actorOf(ctx)
-	row := &HostAuditLog{
-		ID: AuditID(GenID()), ActorUserID: new(clean(actor.ID)), EventType: new(clean(event)),
-		TargetID: orNil(clean(target)), Details: text, IPAddress: orNil(clean(actor.IP)), CreatedAt: new(tx.h.now()),
-	}
 	return tx.record(ctx, event, func() error { return tx.AuditLogs.put(ctx, tx, row) })
+}
+
+func (tx *Tx) auditRow(ctx context.Context, id AuditID, event, target string, details map[string]any) (*HostAuditLog, error) {
+	text, err := auditDetails(details)
+	if err != nil {
+		return nil, err
+	}
+	actor := actorOf(ctx)
+	return &HostAuditLog{
+		ID: id, ActorUserID: new(clean(actor.ID)), EventType: new(clean(event)),
+		TargetID: orNil(clean(target)), Details: text, IPAddress: orNil(clean(actor.IP)), CreatedAt: new(tx.h.now()),
+	}, nil
 }
 
 func auditDetails(details map[string]any) (*string, error) {

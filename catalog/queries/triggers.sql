@@ -63,7 +63,7 @@ FOR EACH STATEMENT EXECUTE FUNCTION tenantgate.announce_{name}()
 -- name: postgresql_audit_owner
 -- Asked by the triggers' conditions as whoever writes: may that role change what the log holds? The owner, roles that can
 -- become the owner, and superusers.
-CREATE OR REPLACE FUNCTION tenantgate.may_change_audit(who name) RETURNS boolean
+CREATE OR REPLACE FUNCTION tenantgate.{owner_function}(who name) RETURNS boolean
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog AS $body$
 /* tenantgate {version} */
 SELECT pg_catalog.pg_has_role(who, c.relowner, 'MEMBER') FROM pg_catalog.pg_class c
@@ -81,11 +81,28 @@ $body$
 
 -- name: postgresql_trigger_keep
 CREATE OR REPLACE TRIGGER tenantgate_{name}_keep BEFORE UPDATE OR DELETE ON {table}
-FOR EACH ROW WHEN (tenantgate.may_change_audit(CURRENT_USER) IS NOT TRUE) EXECUTE FUNCTION tenantgate.keep_{name}()
+FOR EACH ROW WHEN (tenantgate.{owner_function}(CURRENT_USER) IS NOT TRUE) EXECUTE FUNCTION tenantgate.keep_{name}()
 
 -- name: postgresql_trigger_keep_all
 CREATE OR REPLACE TRIGGER tenantgate_{name}_keep_all BEFORE TRUNCATE ON {table}
-FOR EACH STATEMENT WHEN (tenantgate.may_change_audit(CURRENT_USER) IS NOT TRUE) EXECUTE FUNCTION tenantgate.keep_{name}()
+FOR EACH STATEMENT WHEN (tenantgate.{owner_function}(CURRENT_USER) IS NOT TRUE) EXECUTE FUNCTION tenantgate.keep_{name}()
+
+-- name: postgresql_audit_enqueue
+CREATE OR REPLACE FUNCTION tenantgate.enqueue_{name}() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $body$
+/* tenantgate {version} */
+BEGIN
+	INSERT INTO tenantgate.sys_audit_queue (audit_id) SELECT a.id FROM added a;
+	RETURN NULL;
+END
+$body$
+
+-- name: postgresql_enqueue_close
+REVOKE ALL ON FUNCTION tenantgate.enqueue_{name}() FROM PUBLIC
+
+-- name: postgresql_trigger_enqueue
+CREATE OR REPLACE TRIGGER tenantgate_{name}_enqueue AFTER INSERT ON {table}
+REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION tenantgate.enqueue_{name}()
 
 -- name: postgresql_trigger_busy
 -- Does somebody hold a lock on $1 that SHARE ROW EXCLUSIVE would have to wait for, and has for a while? What a role may
@@ -181,4 +198,10 @@ CREATE TRIGGER tenantgate_{name}_keep_replaced BEFORE INSERT ON {name}
 WHEN EXISTS (SELECT 1 FROM {name} r WHERE {clashes})
 BEGIN /* tenantgate {version} */
 	SELECT RAISE(ABORT, '{name} keeps what it holds: rows are only added');
+END
+
+-- name: sqlite_trigger_enqueue
+CREATE TRIGGER tenantgate_{name}_enqueue AFTER INSERT ON {name}
+BEGIN /* tenantgate {version} */
+	INSERT INTO sys_audit_queue (row_at, audit_id) VALUES (NEW.rowid, NEW.id);
 END

@@ -90,6 +90,8 @@ func TestEveryCommandPrintsOneObjectAsJSON(t *testing.T) {
 		c.exec("INSERT INTO sys_jobs (id, job_type, status) VALUES ('j2', 'tenantgate.x', 'pending')")
 		line("job cancel j2")
 		line("job retry j2")
+		line("audit verify")
+		line("audit archive --before 2020-01-01 --file " + filepath.Join(dir, "none.jsonl"))
 		for _, kind := range []string{"plan", "tenant", "user"} {
 			line(kind + " import --file " + write(kind+".jsonl", `{"id":"`+map[string]string{"plan": "basic", "tenant": "t2", "user": "u2"}[kind]+`"}`+"\n"))
 		}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 
@@ -37,12 +36,6 @@ func (p *program) root() *cobra.Command {
 	return root
 }
 
-func auditCommand(p *program) *cobra.Command {
-	cmd := group("audit", "Read the audit log", "tenantgate audit list --target-id acme")
-	cmd.AddCommand(auditList(p), notYet("verify", "Check the chain"), notYet("export", "Write the log out"), notYet("archive", "Move old rows away"))
-	return cmd
-}
-
 // group is a command that only has others below it: alone, or with a word that is none of them, it is wrong usage.
 func group(use, short, example string) *cobra.Command {
 	return &cobra.Command{
@@ -65,17 +58,6 @@ func verbs(cmd *cobra.Command) string {
 	}
 	slices.Sort(names)
 	return strings.Join(names, ", ")
-}
-
-// notYet is a command that the contract names and this version lacks: it fails rather than pretend.
-func notYet(name, short string) *cobra.Command {
-	return &cobra.Command{
-		Use: name, Short: short + " (not supported yet)", Hidden: true, DisableFlagParsing: true,
-		Example: "tenantgate version",
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return fmt.Errorf("%s: not supported yet", cmd.CommandPath())
-		},
-	}
 }
 
 func noArgs(cmd *cobra.Command, args []string) error {

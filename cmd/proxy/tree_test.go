@@ -45,15 +45,6 @@ func TestEveryCommandHelpsWithAnExampleOfItself(t *testing.T) {
 	}
 }
 
-func TestWhatIsNotSupportedYetFails(t *testing.T) {
-	c := newCLI(t, sqliteURL(t))
-	for _, line := range []string{
-		"audit verify", "audit export", "audit archive --before x",
-	} {
-		c.fails(1, "not supported yet", strings.Fields(line)...)
-	}
-}
-
 func TestWrongUsageExitsTwoWithOneLine(t *testing.T) {
 	c := newCLI(t, sqliteURL(t))
 	for _, line := range []string{
