@@ -5,7 +5,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/tenantgate/tenantgate/billing/stripeapi"
+	"github.com/tenantgate/tenantgate/billing/ledger"
 	"github.com/tenantgate/tenantgate/router"
 )
 
@@ -20,7 +20,7 @@ func (v *validator) doubtful() {
 	if len(c.Identity.Providers) == 0 {
 		v.bad("identity.providers", "is empty; nobody can sign in")
 	}
-	if key := c.Billing.Stripe.APIKey; !key.IsZero() && stripeapi.KeyMode(key) == stripeapi.ModeUnknown {
+	if key := c.Billing.Stripe.APIKey; !key.IsZero() && ledger.ModeOf(key.Reveal()) == ledger.ModeUnknown {
 		v.bad(v.stripeKeyPath(), "begins neither with sk_live_ or rk_live_ nor with sk_test_ or rk_test_, as Stripe's keys do")
 	}
 	if len(c.Routes) == 0 {

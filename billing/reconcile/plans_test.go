@@ -133,7 +133,7 @@ func (r *rig) post(path, form string) {
 }
 
 func TestPricesAreChosenAndPlansLeaveOffer(t *testing.T) {
-	engines(t, func(t *testing.T, r *rig) {
+	sqlite(t, func(t *testing.T, r *rig) {
 		pro := r.AddProduct(stripefake.Product{ID: "prod_pro", Name: "Pro", Metadata: map[string]string{"plan": "pro"}})
 		r.AddPrice(stripefake.Price{ID: "price_1", Product: pro, Cents: 100})
 		r.AddPrice(stripefake.Price{ID: "price_y", Product: pro, Cents: 1000, Interval: "year"})
@@ -164,7 +164,7 @@ func TestPricesAreChosenAndPlansLeaveOffer(t *testing.T) {
 }
 
 func TestWhatCannotBeAPlanIsReportedAndKeepsNoOtherFromBeingOne(t *testing.T) {
-	engines(t, func(t *testing.T, r *rig) {
+	sqlite(t, func(t *testing.T, r *rig) {
 		for name, metadata := range map[string]map[string]string{
 			"prod_a": {"plan": "twice"}, "prod_b": {"plan": "twice"}, "prod_c": {"plan": "with space"}, "prod_d": {"plan": "d", "tier_level": "high"},
 			"prod_e": {"plan": "e", "trial_days": "731"}, "prod_f": {"plan": "f", "features": `a,"b"`}, "prod_g": {"plan": "good"}, "prod_h": {"plan": "broken"},

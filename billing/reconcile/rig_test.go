@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"net/http"
@@ -11,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tenantgate/tenantgate/billing/ledger"
 	"github.com/tenantgate/tenantgate/billing/stripeapi"
 	"github.com/tenantgate/tenantgate/catalog"
 	"github.com/tenantgate/tenantgate/internal/pgtest"
@@ -32,12 +34,19 @@ type rig struct {
 	api  *stripeapi.Client
 	host *catalog.HostDatabase
 	url  string
+	// signer signs as our checkout does.
+	signer *ledger.Signer
 }
 
 // engines runs a test on both engines.
 func engines(t *testing.T, test func(t *testing.T, r *rig)) {
 	t.Run("sqlite", func(t *testing.T) { test(t, newRig(t, "sqlite:"+filepath.Join(t.TempDir(), "host.db"))) })
 	t.Run("postgresql", func(t *testing.T) { test(t, newRig(t, pgtest.New(t))) })
+}
+
+// sqlite runs a test on SQLite alone, where the engine makes no difference.
+func sqlite(t *testing.T, test func(t *testing.T, r *rig)) {
+	test(t, newRig(t, "sqlite:"+filepath.Join(t.TempDir(), "host.db")))
 }
 
 func newRig(t *testing.T, hostURL string) *rig {
@@ -62,7 +71,11 @@ func newRig(t *testing.T, hostURL string) *rig {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = host.Close() })
-	r := &rig{Server: fake, t: t, host: host, url: server.URL}
+	signer, err := ledger.NewSigner([][]byte{bytes.Repeat([]byte{1}, 32)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &rig{Server: fake, t: t, host: host, url: server.URL, signer: signer}
 	r.api = r.client(testKey)
 	return r
 }

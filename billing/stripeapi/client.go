@@ -25,6 +25,7 @@ import (
 	"github.com/stripe/stripe-go/v85"
 	"github.com/stripe/stripe-go/v85/form"
 
+	"github.com/tenantgate/tenantgate/billing/ledger"
 	"github.com/tenantgate/tenantgate/internal/secret"
 )
 
@@ -144,41 +145,8 @@ func CheckURL(text string) error {
 	return errors.New("must begin with https://; http is for loopback addresses, localhost and *.localhost")
 }
 
-// Mode is whether a key, or an object, is of live mode.
-type Mode int
-
-// Modes. That of a key without the usual form is not known.
-const (
-	ModeUnknown Mode = iota
-	ModeTest
-	ModeLive
-)
-
-// String is live, test or unknown.
-func (m Mode) String() string { return [...]string{"unknown", "test", "live"}[m] }
-
-// ModeOf is the mode of an object with that livemode.
-func ModeOf(livemode bool) Mode {
-	if livemode {
-		return ModeLive
-	}
-	return ModeTest
-}
-
 // Mode is the mode of the key, by its form.
-func (c *Client) Mode() Mode { return KeyMode(c.cfg.Key) }
-
-// KeyMode is the mode of a key, by its form: sk_live_…, rk_test_….
-func KeyMode(key secret.Text) Mode {
-	_, rest, _ := strings.Cut(key.Reveal(), "_")
-	switch {
-	case strings.HasPrefix(rest, "live_"):
-		return ModeLive
-	case strings.HasPrefix(rest, "test_"):
-		return ModeTest
-	}
-	return ModeUnknown
-}
+func (c *Client) Mode() ledger.Mode { return ledger.ModeOf(c.cfg.Key.Reveal()) }
 
 // answer keeps what Stripe sent, as it came.
 type answer struct {

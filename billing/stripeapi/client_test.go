@@ -319,9 +319,12 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 }
 
 func TestKeysAndAddressesAreChecked(t *testing.T) {
-	for key, want := range map[string]Mode{"sk_test_1": ModeTest, "rk_test_1": ModeTest, "sk_live_1": ModeLive, "rk_live_1": ModeLive, "other": ModeUnknown} {
-		if got := KeyMode(secret.New(key)); got != want || CheckKey(secret.New(key)) != nil {
-			t.Errorf("%s: %v", key, got)
+	for key, want := range map[string]ledger.Mode{
+		"sk_test_1": ledger.ModeTest, "rk_test_1": ledger.ModeTest, "sk_live_1": ledger.ModeLive, "rk_live_1": ledger.ModeLive, "other": ledger.ModeUnknown,
+	} {
+		c, err := New(Config{Key: secret.New(key)})
+		if err != nil || c.Mode() != want {
+			t.Errorf("%s: %v", key, err)
 		}
 	}
 	for _, key := range []string{"", "pk_live_abcdef", "whsec_abcdef", "sk_live_a b", "sk_live_ä", "sk_test_1\n"} {

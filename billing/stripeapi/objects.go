@@ -47,7 +47,8 @@ type Price struct {
 // decodeSubscription reads a subscription of the pinned API version. An object that no ledger could use is an error.
 func decodeSubscription(raw json.RawMessage) (ledger.Subscription, error) {
 	var o stripe.Subscription
-	if err := json.Unmarshal(raw, &o); err != nil {
+	var amounts itemAmounts
+	if err := errors.Join(json.Unmarshal(raw, &o), json.Unmarshal(raw, &amounts)); err != nil {
 		return ledger.Subscription{}, errors.New("a subscription of an unknown shape")
 	}
 	s := ledger.Subscription{
@@ -70,7 +71,8 @@ func decodeSubscription(raw json.RawMessage) (ledger.Subscription, error) {
 				s.PeriodEnd = end
 			}
 			if i == 0 && item.Price != nil {
-				takePrice(&s, item)
+				takePrice(&s, item.Price)
+				s.Quantity, s.AmountCents = amounts.first()
 			}
 		}
 	}
@@ -90,17 +92,44 @@ func decodeSubscription(raw json.RawMessage) (ledger.Subscription, error) {
 	return s, nil
 }
 
-func takePrice(s *ledger.Subscription, item *stripe.SubscriptionItem) {
-	p := item.Price
+// itemAmounts are numbers that stripe-go cannot tell from 0 where there are none.
+type itemAmounts struct {
+	Items struct {
+		Data []*struct {
+			Quantity *int64 `json:"quantity"`
+			Price    *struct {
+				Cents *int64 `json:"unit_amount"`
+			} `json:"price"`
+		} `json:"data"`
+	} `json:"items"`
+}
+
+// first is the first item's quantity, 1 where none is said, and amount, nil where it is not known.
+func (a *itemAmounts) first() (quantity int64, cents *int64) {
+	quantity = 1
+	if len(a.Items.Data) == 0 || a.Items.Data[0] == nil {
+		return quantity, nil
+	}
+	item := a.Items.Data[0]
+	if item.Quantity != nil {
+		quantity = *item.Quantity
+	}
+	if item.Price == nil || item.Price.Cents == nil {
+		return quantity, nil
+	}
+	if unit := *item.Price.Cents; unit >= 0 && quantity > 0 && unit <= math.MaxInt32/quantity {
+		cents = new(unit * quantity)
+	}
+	return quantity, cents
+}
+
+func takePrice(s *ledger.Subscription, p *stripe.Price) {
 	s.PriceID, s.ProductName = ledger.StripeID(p.ID), p.Nickname
 	if p.Product != nil {
 		s.ProductID = ledger.StripeID(p.Product.ID)
 	}
 	if s.Currency == "" {
 		s.Currency = string(p.Currency)
-	}
-	if sum := p.UnitAmount * item.Quantity; p.BillingScheme != stripe.PriceBillingSchemeTiered && inColumn(p.UnitAmount) && inColumn(sum) {
-		s.AmountCents = &sum
 	}
 }
 

@@ -29,7 +29,7 @@ func (p *program) root() *cobra.Command {
 			tenantEncrypt(p), tenantDoctor(p)),
 		users().command(p, userBlock(p), userUnblock(p)),
 		members().command(p), plans().command(p, planSync(p)),
-		subscriptions().command(p), domains().command(p, domainVerify(p)), sessionCommand(p),
+		subscriptions().command(p, subscriptionReconcile(p)), domains().command(p, domainVerify(p)), sessionCommand(p),
 		auditCommand(p), keyCommand(p), versionCommand(p), completionCommand(p),
 		tokenCommand(p), jobCommand(p),
 	)

@@ -7,6 +7,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/tenantgate/tenantgate/billing"
+	"github.com/tenantgate/tenantgate/billing/ledger"
 	"github.com/tenantgate/tenantgate/billing/reconcile"
 	"github.com/tenantgate/tenantgate/billing/stripeapi"
 	"github.com/tenantgate/tenantgate/catalog"
@@ -70,6 +72,89 @@ func planSync(p *program) *cobra.Command {
 	return cmd
 }
 
+func subscriptionReconcile(p *program) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "reconcile", Short: "Compare subscriptions with Stripe and repair what was missed", Args: noArgs,
+		Long: "Lists all of Stripe's subscriptions and the events of the last 30 days, and brings the tenants' rows to what Stripe\n" +
+			"has, each repair audited. What stands as paid and is not known to Stripe any more ends. Rows that name no Stripe\n" +
+			"subscription are not touched. --dry-run only shows what would change. A key of another account or of the other\n" +
+			"mode (live, test) changes nothing. Exits 1 if something could not be compared or repaired; the rest is done.\n" +
+			"A running proxy with an API key does this daily.",
+		Example: "tenantgate subscription reconcile --dry-run",
+	}
+	output := outputFlag(cmd)
+	dryRun := cmd.Flags().Bool("dry-run", false, "show what would change and change nothing")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		return p.withStripe(cmd.Context(), func(ctx context.Context, s stripeAccess) error {
+			rules, err := billing.New(s.cfg.Subscription)
+			if err != nil {
+				return configFault(fmt.Errorf("subscription: %w", err))
+			}
+			deps, err := reconcile.Wire(ctx, reconcile.Setup{
+				Host: s.host, Stripe: s.client, Secrets: s.secrets, Rules: rules, TrustMetadata: s.cfg.Billing.Stripe.TrustMetadata, Clock: p.clock,
+			})
+			if err != nil {
+				return err
+			}
+			report, err := reconcile.Run(ctx, reconcile.Config{DryRun: *dryRun}, deps)
+			if err != nil && report.Looked == 0 {
+				return err
+			}
+			return errors.Join(p.tellReconciled(*output, report), err, problems("subscription reconcile", report.Problems, report.MoreProblems))
+		})
+	}
+	return cmd
+}
+
+// tellReconciled prints what reconcile did, also where it broke off: a line for each column and each event, or one
+// object.
+func (p *program) tellReconciled(f format, report *reconcile.Report) error {
+	rows := []record{}
+	for _, c := range report.Changes {
+		for _, e := range c.Edits {
+			rows = append(rows, record{
+				{"subscription", string(c.Subscription)},
+				{"tenant_id", string(c.Tenant)},
+				{"table", e.Table},
+				{"id", e.ID},
+				{"column", e.Column},
+				{"from", e.From},
+				{"to", e.To},
+			})
+		}
+	}
+	missed := []record{}
+	for _, m := range report.Missed {
+		missed = append(missed, record{{"event_id", string(m.Event)}, {"event_type", m.Type}, {"object", string(m.Object)}, {"created_at", catalog.Timestamp(m.Created)}})
+	}
+	if f == formatJSON {
+		return writeJSON(p.out, record{
+			{"dry_run", report.DryRun},
+			{"mode", modeName(report.Mode)},
+			{"subscriptions", report.Looked},
+			{"unowned", report.Unowned},
+			{"changes", rows},
+			{"more_changes", report.MoreChanges},
+			{"missed_events", missed},
+			{"more_missed_events", report.MoreMissed},
+			{"problems", listOf(report.Problems)},
+		})
+	}
+	if len(rows) == 0 && len(missed) == 0 {
+		_, err := fmt.Fprintf(p.out, "nothing to change: %d subscriptions looked at\n", report.Looked)
+		return err
+	}
+	if len(rows) > 0 {
+		if err := writeList(p.out, f, []string{"subscription", "tenant_id", "table", "id", "column", "from", "to"}, rows, ""); err != nil {
+			return err
+		}
+	}
+	if len(missed) > 0 {
+		return writeList(p.out, f, []string{"missed_event", "event_type", "object", "created_at"}, missed, "")
+	}
+	return nil
+}
+
 // tellPlans prints what plan sync did: a line for each column, or one object.
 func (p *program) tellPlans(f format, report *reconcile.PlanReport) error {
 	rows := make([]record, len(report.Changes))
@@ -92,6 +177,10 @@ func (p *program) tellPlans(f format, report *reconcile.PlanReport) error {
 		return err
 	}
 	return writeList(p.out, f, []string{"plan", "product", "action", "column", "from", "to"}, rows, "")
+}
+
+func modeName(m ledger.Mode) string {
+	return map[ledger.Mode]string{ledger.ModeTest: "test", ledger.ModeLive: "live"}[m]
 }
 
 // listOf is a list that is never null in JSON.
