@@ -27,6 +27,7 @@ func (g *Gate) startJobs() error {
 // registerJobs names the worker of each type. Every process knows all of them, whatever its configuration: a type that
 // nobody knows is refused. What a worker needs of the configuration it reads when it runs, by inForce.
 func (g *Gate) registerJobs(e *jobs.Engine) {
+	e.Every(reconcileType, reconcileEvery, g.reconcileKind())
 	e.Every(jobs.CleanUpType, jobs.CleanUpInterval, jobs.CleanUp(g.host, g.clock))
 	e.Every(lifecycle.PurgeType, lifecycle.PurgeInterval, g.purge())
 }
