@@ -119,7 +119,7 @@ func (g *Gate) countDenial(x *exchange) {
 		}
 	}
 	switch d.Code {
-	case UpstreamUnavailable, UpstreamTimeout, InternalError:
+	case UpstreamUnavailable, UpstreamTimeout, BillingUnavailable, InternalError:
 		return // nothing was refused
 	}
 	user, tenant := d.user, d.tenant
