@@ -13,8 +13,8 @@ import (
 func demoCommand(p *program) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "demo", Short: "See everything work, in one process, without set-up", Args: noArgs,
-		Long: "Runs the proxy, a development OpenID provider with a page to pick a person, and an app that opens the tenant's\n" +
-			"own database from the header, all on loopback. Needs no network and no set-up; Ctrl-C ends it and leaves nothing\n" +
+		Long: "Runs the proxy, a development OpenID provider with a page to pick a person, an app that opens the tenant's own\n" +
+			"database from the header, and a development Stripe that takes no money, all on loopback. Needs no network and no set-up; Ctrl-C ends it and leaves nothing\n" +
 			"behind, unless --data says where to keep it.",
 		Example: "tenantgate demo --listen 127.0.0.1:9000 --data ./demo-data",
 	}
@@ -23,6 +23,7 @@ func demoCommand(p *program) *cobra.Command {
 	cmd.Flags().IntVar(&opts.ProviderPort, "provider-port", demo.DefaultProviderPort, "port of the development OpenID provider")
 	cmd.Flags().IntVar(&opts.AppPort, "app-port", demo.DefaultAppPort, "port of the app")
 	cmd.Flags().IntVar(&opts.AdminPort, "admin-port", demo.DefaultAdminPort, "port of health, readiness and metrics")
+	cmd.Flags().IntVar(&opts.StripePort, "stripe-port", 0, "port of the development Stripe; 0: any free one")
 	cmd.Flags().StringVar(&opts.DataDir, "data", "", "directory that keeps everything and is started from again; absent: nothing is kept")
 	output := outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {

@@ -163,3 +163,76 @@ func TestRefusedPeopleReadWhatToDoInABrowser(t *testing.T) {
 		})
 	}
 }
+
+// The whole way that the product is about: a 402, the plans, payment, the app; then the portal, and the end.
+func TestOwnerPaysAndIsLetInInABrowser(t *testing.T) {
+	r := start(t, Options{})
+	ctx := browsertest.New(t)
+	if status := r.pick(ctx, "/", "petra"); status != 402 {
+		t.Fatalf("status %d", status)
+	}
+	shows(t, ctx, "subscription_required", "Plans and payment")
+	shot(t, ctx, "unpaid-owner")
+	if status := browsertest.Click(t, ctx, `a.primary`); status != 200 {
+		t.Fatalf("plans: %d %s", status, browsertest.Text(t, ctx))
+	}
+	shows(t, ctx, "Billing of Initech", "The subscription has ended", "Basic", "Pro", "Enterprise", "€49.00 a month", "€490.00 a year", "petra@initech.example")
+	shot(t, ctx, "plans")
+	// Away and back again: nothing has happened.
+	browsertest.Click(t, ctx, `form:has(input[value="pro"]):has(input[value="year"]) button`)
+	if at := browsertest.Location(t, ctx); !strings.HasPrefix(at, r.StripeURL+"/c/pay/") {
+		t.Fatalf("at %s instead of the checkout: %s", at, browsertest.Text(t, ctx))
+	}
+	shows(t, ctx, "Pro, 490.00 EUR a year")
+	shot(t, ctx, "checkout")
+	browsertest.Click(t, ctx, `form:has(input[value="decline"]) button`)
+	shows(t, ctx, "declined")
+	browsertest.Click(t, ctx, `a[href*="/_gate/billing"]`)
+	shows(t, ctx, "The subscription has ended")
+
+	browsertest.Click(t, ctx, `form:has(input[value="basic"]):has(input[value="month"]) button`)
+	shows(t, ctx, "Basic, 19.00 EUR a month")
+	if status := browsertest.Click(t, ctx, `form:has(input[value="pay"]) button`); status != 200 {
+		t.Errorf("back: %d", status)
+	}
+	if at := browsertest.Location(t, ctx); !strings.HasPrefix(at, r.ProxyURL+"/_gate/billing") {
+		t.Fatalf("at %s instead of the plans", at)
+	}
+	shows(t, ctx, "The payment has arrived", "The subscription is active. It renews on", "Current plan", "Go to the workspace")
+	if n := browsertest.Count(t, ctx, `form[action="/_gate/billing/checkout"]`); n != 0 {
+		t.Errorf("%d buttons sell a second subscription", n)
+	}
+	if status := browsertest.Click(t, ctx, `a.primary`); status != 200 {
+		t.Errorf("the app, right after paying: %d %s", status, browsertest.Text(t, ctx))
+	}
+	shows(t, ctx, "Initech", "basic plan", "active")
+	browsertest.Open(t, ctx, r.ProxyURL+"/_gate/billing?tenant=initech")
+	shot(t, ctx, "plans-paid")
+
+	browsertest.Click(t, ctx, `form[action="/_gate/billing/portal"] button`)
+	if at := browsertest.Location(t, ctx); !strings.HasPrefix(at, r.StripeURL+"/p/session/") {
+		t.Fatalf("at %s instead of the portal", at)
+	}
+	browsertest.NoComplaints(t, ctx)
+}
+
+func TestMemberIsToldWhomToAskAndHasNoPlansInABrowser(t *testing.T) {
+	r := start(t, Options{})
+	ctx := browsertest.New(t)
+	if status := r.pick(ctx, "/", "luis"); status != 402 {
+		t.Fatalf("status %d", status)
+	}
+	shows(t, ctx, "Ask one of its owners or admins")
+	if n := browsertest.Count(t, ctx, `a[href*="billing"]`); n != 0 {
+		t.Error("a member is led to the plans")
+	}
+	if status := browsertest.Open(t, ctx, r.ProxyURL+"/_gate/billing?tenant=initech"); status != 403 {
+		t.Errorf("plans for a member: %d", status)
+	}
+	shows(t, ctx, "role_required")
+	if status := browsertest.Open(t, ctx, r.ProxyURL+"/_gate/billing?tenant=hooli"); status != 403 {
+		t.Errorf("another tenant's plans: %d", status)
+	}
+	shows(t, ctx, "no_access")
+	browsertest.NoComplaints(t, ctx)
+}

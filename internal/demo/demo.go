@@ -1,9 +1,10 @@
 // Package demo is the whole product in one process on loopback, for somebody who has just cloned the repository: an
 // embedded SQLite host database, a development OpenID provider with a page to pick a person, an app that opens the
-// tenant's database from the header, and the proxy in front. It needs no network and no set-up.
+// tenant's database from the header, a Stripe at which nothing costs anything, and the proxy in front. It needs no
+// network and no set-up.
 //
-// Run owns everything it starts: when its context ends, four servers, the gate and the provider have ended within two
-// seconds, and unless a directory was given the files are gone. Either all four ports are bound before anything starts,
+// Run owns everything it starts: when its context ends, five servers, the gate and the provider have ended within two
+// seconds, and unless a directory was given the files are gone. Either all ports are bound before anything starts,
 // or Run fails and names the flag. It refuses an address that is not on loopback, since whoever reaches the provider can
 // be anybody.
 package demo
@@ -27,6 +28,7 @@ import (
 	"github.com/tenantgate/tenantgate/internal/demoapp"
 	"github.com/tenantgate/tenantgate/internal/devidp"
 	"github.com/tenantgate/tenantgate/internal/secret"
+	"github.com/tenantgate/tenantgate/internal/stripefake"
 	"github.com/tenantgate/tenantgate/router"
 	"github.com/tenantgate/tenantgate/telemetry"
 )
@@ -54,11 +56,12 @@ const (
 
 // Options are the command's flags. A port of 0 takes any free one; what was taken is printed.
 type Options struct {
-	// Listen is the proxy's address, host:port on loopback; the other three stand on the same host. "": DefaultListen.
+	// Listen is the proxy's address, host:port on loopback; the others stand on the same host. "": DefaultListen.
 	Listen       string
 	ProviderPort int
 	AppPort      int
 	AdminPort    int
+	StripePort   int
 	// DataDir keeps everything and is started from again; "" keeps nothing.
 	DataDir string
 	// Output is text (also "" and table) or json.
@@ -88,7 +91,11 @@ func Run(ctx context.Context, opts Options) (err error) {
 	}
 	defer func() { err = errors.Join(err, dir.leave()) }()
 
-	gate, provider, err := raise(ctx, opts, ports, dir)
+	stripe, err := newStripe(ports)
+	if err != nil {
+		return err
+	}
+	gate, provider, err := raise(ctx, opts, ports, dir, stripe)
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil // ended before it had begun, which is what was asked for
@@ -111,11 +118,12 @@ func Run(ctx context.Context, opts Options) (err error) {
 		{ports.admin, gate.AdminHandler()},
 		{ports.provider, provider},
 		{ports.app, app},
-	}, func() error { return tell(opts.Stdout, facts) })
+		{ports.stripe, stripe},
+	}, stripe.Run, func() error { return tell(opts.Stdout, facts) })
 }
 
 // raise opens the gate with its rows, and makes the provider meanwhile: making its key takes as long.
-func raise(ctx context.Context, opts Options, p *ports, d *directory) (*tenantgate.Gate, *devidp.Provider, error) {
+func raise(ctx context.Context, opts Options, p *ports, d *directory, stripe *stripefake.Server) (*tenantgate.Gate, *devidp.Provider, error) {
 	master, err := d.masterKey()
 	if err != nil {
 		return nil, nil, err
@@ -134,14 +142,17 @@ func raise(ctx context.Context, opts Options, p *ports, d *directory) (*tenantga
 	var gate *tenantgate.Gate
 	group.Go(func() error {
 		var err error
-		gate, err = tenantgate.OpenWith(ctx, gateConfig(p, d, master, client), tenantgate.Options{LogWriter: opts.Log, Version: opts.Version})
+		gate, err = tenantgate.OpenWith(ctx, paidAt(p, gateConfig(p, d, master, client)), tenantgate.Options{LogWriter: opts.Log, Version: opts.Version})
 		if err != nil {
 			return fmt.Errorf("start the demo's proxy: %w", err)
 		}
 		if err := gate.Waiting(); err != nil {
 			return fmt.Errorf("start the demo's proxy: %w", err)
 		}
-		return Seed(ctx, gate.Host(), d.path)
+		if err := Seed(ctx, gate.Host(), d.path); err != nil {
+			return err
+		}
+		return fillStripe(ctx, stripe, gate.Host(), p.proxy.url)
 	})
 	if err := group.Wait(); err != nil {
 		if gate != nil {
@@ -194,7 +205,7 @@ type service struct {
 
 // serve serves until ctx ends or a server fails, and returns when every server has ended. Requests under way get grace;
 // then their contexts end, which ends event streams, and their connections are closed.
-func serve(ctx context.Context, gate *tenantgate.Gate, services []service, ready func() error) error {
+func serve(ctx context.Context, gate *tenantgate.Gate, services []service, deliver func(context.Context) error, ready func() error) error {
 	base, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
 	group, ctx := errgroup.WithContext(ctx)
@@ -212,6 +223,12 @@ func serve(ctx context.Context, gate *tenantgate.Gate, services []service, ready
 		<-ctx.Done()
 		gate.Drain()
 		return shut(servers, cut)
+	})
+	group.Go(func() error {
+		if err := deliver(ctx); err != nil && ctx.Err() == nil {
+			return fmt.Errorf("deliver webhooks: %w", err)
+		}
+		return nil
 	})
 	group.Go(ready)
 	return group.Wait()

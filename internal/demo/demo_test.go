@@ -183,7 +183,7 @@ func TestDemoAnswersWithinTwoSecondsAndLeavesNothingBehind(t *testing.T) {
 	if err != nil || len(left) > 0 {
 		t.Errorf("left behind: %v, %v", left, err)
 	}
-	for _, target := range []string{r.ProxyURL, r.ProviderURL, r.AppURL, r.AdminURL} {
+	for _, target := range []string{r.ProxyURL, r.ProviderURL, r.AppURL, r.AdminURL, r.StripeURL} {
 		listener, err := net.Listen("tcp", strings.TrimPrefix(target, "http://"))
 		if err != nil {
 			t.Errorf("%s is still taken: %v", target, err)
@@ -252,7 +252,8 @@ func TestEveryPersonMeetsWhatTheirNoteSays(t *testing.T) {
 		"olivia": {"/", 200, "Nordlicht Bäckerei"},
 		"mara":   {"/t/globex/", 200, "Cascade Outfitters"},
 		"noor":   {"/reports/", 403, "feature_required"},
-		"luis":   {"/", 402, "subscription_required"},
+		"luis":   {"/", 402, "Ask one of its owners or admins"},
+		"petra":  {"/", 402, "Plans and payment"},
 		"sofia":  {"/", 403, "tenant_inactive"},
 		"kim":    {"/", 403, "no_access"},
 		"sam":    {"/", 403, "unknown_user"},
@@ -267,7 +268,7 @@ func TestEveryPersonMeetsWhatTheirNoteSays(t *testing.T) {
 			t.Errorf("%s: %d, wanted %d with %q: %s", subject, status, want.status, want.shows, body)
 		}
 	}
-	if len(r.People) != 7 {
+	if len(r.People) != 8 {
 		t.Errorf("%d people are printed", len(r.People))
 	}
 }
@@ -286,6 +287,7 @@ func TestTakenPortIsAnErrorThatNamesItsFlag(t *testing.T) {
 		"--provider-port": {Listen: "127.0.0.1:0", ProviderPort: taken},
 		"--app-port":      {Listen: "127.0.0.1:0", AppPort: taken},
 		"--admin-port":    {Listen: "127.0.0.1:0", AdminPort: taken},
+		"--stripe-port":   {Listen: "127.0.0.1:0", StripePort: taken},
 	} {
 		var out bytes.Buffer
 		opts.Stdout = &out
@@ -496,7 +498,7 @@ func TestSeedTwiceChangesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	once := count()
-	if once[0] != 5 || once[1] != 6 || once[2] != 6 || once[3] != 5 || once[4] < 20 {
+	if once[0] != 5 || once[1] != 7 || once[2] != 7 || once[3] != 5 || once[4] < 20 {
 		t.Errorf("rows %v", once)
 	}
 	if err := Seed(t.Context(), host, dir); err != nil {

@@ -22,17 +22,17 @@ type port struct {
 	url      string // as a browser writes it, with the host that was asked for
 }
 
-type ports struct{ proxy, provider, app, admin *port }
+type ports struct{ proxy, provider, app, admin, stripe *port }
 
 func (p *ports) close() {
-	for _, one := range []*port{p.proxy, p.provider, p.app, p.admin} {
+	for _, one := range []*port{p.proxy, p.provider, p.app, p.admin, p.stripe} {
 		if one != nil {
 			_ = one.listener.Close()
 		}
 	}
 }
 
-// bind takes all four addresses or none.
+// bind takes all addresses or none.
 func bind(ctx context.Context, opts Options) (*ports, error) {
 	listen := opts.Listen
 	if listen == "" {
@@ -56,6 +56,7 @@ func bind(ctx context.Context, opts Options) (*ports, error) {
 		{"--provider-port", opts.ProviderPort, &p.provider},
 		{"--app-port", opts.AppPort, &p.app},
 		{"--admin-port", opts.AdminPort, &p.admin},
+		{"--stripe-port", opts.StripePort, &p.stripe},
 	} {
 		if *want.to, err = bindOne(ctx, want.flag, host, want.number); err != nil {
 			p.close()

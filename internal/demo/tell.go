@@ -16,6 +16,7 @@ type facts struct {
 	ProviderURL string       `json:"provider_url"`
 	AppURL      string       `json:"app_url"`
 	AdminURL    string       `json:"admin_url"`
+	StripeURL   string       `json:"stripe_url"`
 	Data        string       `json:"data"` // "" if nothing is kept
 	Tenants     []tenantFact `json:"tenants"`
 	People      []personFact `json:"people"`
@@ -45,7 +46,7 @@ func gather(p *ports, d *directory, provider *devidp.Provider) (*facts, error) {
 		return nil, err
 	}
 	f := &facts{
-		ProxyURL: p.proxy.url, ProviderURL: p.provider.url, AppURL: p.app.url, AdminURL: p.admin.url,
+		ProxyURL: p.proxy.url, ProviderURL: p.provider.url, AppURL: p.app.url, AdminURL: p.admin.url, StripeURL: p.stripe.url,
 		Curl: fmt.Sprintf("curl -sS -H 'Authorization: Bearer %s' %s%sacme/api/rows", token, p.proxy.url, pathPrefix),
 	}
 	if d.kept {
@@ -97,6 +98,7 @@ func tellPerson(out io.Writer, f *facts) error {
 	line("  provider\t%s/\tsign-in without passwords", f.ProviderURL)
 	line("  app\t%s/\tanswers only through the proxy", f.AppURL)
 	line("  admin\t%s/\thealthz, readyz, metrics", f.AdminURL)
+	line("  stripe\t%s/\tplans are bought here without money", f.StripeURL)
 	line("\nPeople")
 	for _, p := range f.People {
 		line("  %s\t%s\t%s", p.Name, p.Email, p.Note)

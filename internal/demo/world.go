@@ -47,7 +47,7 @@ func tenants() []tenant {
 func plans() []catalog.PricingPlan {
 	plan := func(id, name, about string, cents, tier int64, features string) catalog.PricingPlan {
 		return catalog.PricingPlan{
-			ID: catalog.PlanID(id), Name: &name, Description: &about, AmountMonthly: &cents, AmountYearly: new(cents * 10),
+			ID: catalog.PlanID(id), StripePriceMonthly: new(monthlyPrice(id)), StripePriceYearly: new(yearlyPrice(id)), Name: &name, Description: &about, AmountMonthly: &cents, AmountYearly: new(cents * 10),
 			Currency: new("eur"), TrialDays: new(int64(14)), Features: &features, TierLevel: &tier, IsActive: new(true), SortOrder: &tier,
 		}
 	}
@@ -75,6 +75,7 @@ func cast() []person {
 			[2]string{"acme", "member"}, [2]string{"globex", "admin"}),
 		who("noor", "noor@hooli.example", "Noor Haddad", "Owner of Hooli, whose plan has no reports", true, [2]string{"hooli", "owner"}),
 		who("luis", "luis@initech.example", "Luís Pereira", "Member of Initech, whose subscription lapsed", true, [2]string{"initech", "member"}),
+		who("petra", "petra@initech.example", "Petra Novotná", "Owner of Initech, which does not pay: can choose a plan", true, [2]string{"initech", "owner"}),
 		who("sofia", "sofia@umbrella.example", "Sofia Novák", "Member of Umbrella, which is suspended", true, [2]string{"umbrella", "member"}),
 		who("kim", "kim@nowhere.example", "Kim Tanaka", "Has an account, but is a member of nothing", true),
 		who("sam", "sam@elsewhere.example", "Sam Stranger", "A stranger: has no account here", false),
