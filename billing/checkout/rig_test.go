@@ -125,7 +125,7 @@ func newRig(t *testing.T, hostURL string) *rig {
 // replica makes one more Pages on the same database and account.
 func (r *rig) replica(apiURL string) *Pages {
 	r.t.Helper()
-	book := testBook{r}
+	book := ledger.New(ledger.Config{Rules: r.rules}, ledger.Deps{Host: r.host, Source: r.client, Signer: r.signer, Clock: r.clock})
 	p, err := New(Config{Rules: r.rules, APIURL: apiURL}, Deps{
 		Host: r.host, Stripe: r.client, Ledger: book, Signer: r.signer, Clock: r.clock,
 		Log: slog.New(slog.NewTextHandler(r.log, nil)),
@@ -252,28 +252,4 @@ func (r *rig) count(event string) int {
 		}
 	}
 	return n
-}
-
-type testBook struct{ r *rig }
-
-func (b testBook) Refresh(ctx context.Context, id ledger.StripeID, _ string) (ledger.Change, error) {
-	sub, err := b.r.client.Subscription(ctx, id)
-	if err != nil {
-		return ledger.Change{}, err
-	}
-	tenant, ok := b.r.signer.Claims(sub.Metadata, string(sub.Customer))
-	if !ok || sub.Status == "incomplete" {
-		return ledger.Change{}, nil
-	}
-	_, plan, _ := strings.Cut(string(sub.PriceID), "_")
-	plan, _, _ = strings.Cut(plan, "_")
-	row := &catalog.Subscription{
-		ID: catalog.SubscriptionID(id), TenantID: tenant, StripeSubID: new(string(id)), StripeCustID: new(string(sub.Customer)), Status: &sub.Status,
-		PlanTier: &plan, CurrentPeriodEnd: new(catalog.Timestamp(sub.PeriodEnd)), CancelAtPeriodEnd: &sub.CancelAtPeriodEnd, PaymentType: new("subscription"),
-		CreatedAt: new(catalog.Timestamp(sub.Created)),
-	}
-	if b.r.host.Subscriptions.Insert(ctx, row) != nil {
-		_, err = b.r.host.Subscriptions.Change(ctx, row.ID, func(old *catalog.Subscription) error { old.Status = row.Status; return nil })
-	}
-	return ledger.Change{}, err
 }
