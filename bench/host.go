@@ -32,10 +32,10 @@ type hostSettings struct {
 // runHost runs one of the benchmarks of the host database.
 func runHost(ctx context.Context, word string, args []string) error {
 	bench, ok := map[string]func(context.Context, hostSettings, *hostDB) error{
-		"lookup": lookup, "migrate": migrateBeside, "beside": beside,
+		"lookup": lookup, "migrate": migrateBeside, "beside": beside, "tenants": tenantsLife,
 	}[word]
 	if !ok {
-		return fmt.Errorf("unknown benchmark %q: lookup, migrate or beside", word)
+		return fmt.Errorf("unknown benchmark %q: lookup, migrate, beside or tenants", word)
 	}
 	s := hostSettings{}
 	flags := flag.NewFlagSet("bench "+word, flag.ContinueOnError)

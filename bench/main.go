@@ -14,6 +14,7 @@
 //	go run ./bench lookup     # the routing look-up among many memberships, with the engine's plan
 //	go run ./bench migrate    # migrate of a large database beside another program's writes
 //	go run ./bench beside     # fh-saas's writes and tenantgate's side by side: nothing lost, no error
+//	go run ./bench tenants    # -rows 500 tenants provisioned and migrated, ended halfway and begun again
 //
 // Concurrency: the load is closed-loop over a fixed number of connections. A run is bounded in time and ends all its
 // processes; any failed request ends the run with an error.

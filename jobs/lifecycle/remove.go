@@ -74,6 +74,11 @@ func (r *Remover) Delete(ctx context.Context, ask Deletion, told func(step strin
 		}
 		return tx.WantBackup(ctx, ask.Tenant, ask.BackupDir)
 	})
+	if errors.Is(err, catalog.ErrConflict) { // its removal has begun already: it is ended, whatever was asked for
+		if states, failed := r.deps.Host.TenantStates(ctx, ask.Tenant); failed == nil && states[ask.Tenant].Deletion != nil && states[ask.Tenant].Deletion.PurgingAt != "" {
+			return r.Purge(ctx, ask.Tenant)
+		}
+	}
 	if err != nil {
 		return fate, err
 	}

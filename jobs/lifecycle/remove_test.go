@@ -128,8 +128,8 @@ func TestRemovalThatBeganIsEnded(t *testing.T) {
 		if got := w.findings(); got != "acme unfinished" {
 			t.Errorf("the doctor says %q", got)
 		}
-		if n, err := w.remover().PurgeDue(ctx); n != 1 || err != nil {
-			t.Errorf("%d, %v", n, err)
+		if fate, err := w.remover().Delete(ctx, Deletion{Tenant: "acme"}, nil); !fate.Purged || err != nil { // as the doctor says
+			t.Errorf("%+v, %v", fate, err)
 		}
 		if got := w.findings(); got != "" {
 			t.Errorf("the doctor says %q", got)
