@@ -6,6 +6,7 @@ import (
 	"github.com/tenantgate/tenantgate/config"
 	"github.com/tenantgate/tenantgate/jobs"
 	"github.com/tenantgate/tenantgate/jobs/lifecycle"
+	"github.com/tenantgate/tenantgate/jobs/provision"
 )
 
 // startJobs makes this process one of those that do the host database's jobs. It takes any number of them.
@@ -30,6 +31,8 @@ func (g *Gate) registerJobs(e *jobs.Engine) {
 	e.Every(reconcileType, reconcileEvery, g.reconcileKind())
 	e.Every(jobs.CleanUpType, jobs.CleanUpInterval, jobs.CleanUp(g.host, g.clock))
 	e.Every(lifecycle.PurgeType, lifecycle.PurgeInterval, g.purge())
+	e.Handle(provision.Job, provision.Kind(g.provisioning))
+	e.Handle(provision.TrialEndJob, provision.TrialEndKind(g.host, func() string { return g.inForce().Subscription.FreePlan }))
 }
 
 // inForce is the configuration under which jobs that begin now are done.

@@ -183,6 +183,8 @@ type generation struct {
 	paying paying
 	books  books
 
+	keys seal.Keyset
+
 	freshness *freshness // what it hears of changes from
 	active    atomic.Int64
 	retired   atomic.Bool
@@ -265,7 +267,7 @@ func (g *Gate) compile(ctx context.Context, cfg *config.Config) (*generation, er
 		Roles: cfg.Roles, Subscription: rules, Forward: cfg.Forward, Cache: cfg.Cache, Limits: cfg.Limits,
 	}, router.Deps{
 		Host: g.host, Auth: a, Telemetry: g.telemetry, Opener: opener, Coherence: g.freshness.Coherence, Denied: g.denials.Count,
-		Billing: paying.pages, Webhook: books.webhook, Clock: g.clock,
+		SetUp: g.setUp(cfg), Billing: paying.pages, Webhook: books.webhook, Clock: g.clock,
 	})
 	if err != nil {
 		opener.Close()
@@ -274,7 +276,7 @@ func (g *Gate) compile(ctx context.Context, cfg *config.Config) (*generation, er
 		return nil, errors.Join(err, a.Close())
 	}
 	books.keeper = keep()
-	n := &generation{cfg: cfg, gate: gate, auth: a, opener: opener, paying: paying, books: books, freshness: g.freshness}
+	n := &generation{cfg: cfg, keys: secrets, gate: gate, auth: a, opener: opener, paying: paying, books: books, freshness: g.freshness}
 	g.freshness.add(n)
 	return n, nil
 }

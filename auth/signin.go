@@ -90,12 +90,16 @@ func (a *Auth) needsAddress(ctx context.Context, p *provider, oauthID string) bo
 	if len(p.domains) > 0 {
 		return true
 	}
-	if !p.trustEmail && a.signUp != signUpCreateUser {
+	if !p.trustEmail && !a.signsUp() {
 		return false
 	}
 	_, found, err := a.subject(ctx, oauthID)
 	return err == nil && !found
 }
+
+// signsUp: an unknown person with a verified address becomes a user. create_tenant makes the user alone here; the tenant
+// is made from a page of its own.
+func (a *Auth) signsUp() bool { return a.signUp == signUpCreateUser || a.signUp == signUpCreateTenant }
 
 // presented are the sessions at a door whose tokens the browser holds, ended or not: they end with a new sign-in
 // (SESS-1).
@@ -292,7 +296,7 @@ func (a *Auth) admit(ctx context.Context, tx *catalog.Tx, at *arrival) (*catalog
 			return user, err
 		}
 	}
-	if a.signUp == signUpCreateUser && at.address != "" {
+	if a.signsUp() && at.address != "" {
 		return a.create(ctx, tx, at)
 	}
 	return nil, fmt.Errorf("%w: nobody has this subject", ErrUnknownUser)

@@ -85,12 +85,10 @@ func (c Config) Validate() error {
 	}
 	switch c.SignUp {
 	case "", signUpDeny:
-	case signUpCreateUser:
+	case signUpCreateUser, signUpCreateTenant:
 		c.validateSignUp(fault)
-	case signUpCreateTenant:
-		fault("sign_up", "create_tenant is not supported yet; use create_user or deny")
 	default:
-		fault("sign_up", "must be deny or create_user")
+		fault("sign_up", "must be deny, create_user or create_tenant")
 	}
 	return errors.Join(faults...)
 }

@@ -161,7 +161,7 @@ func identityDocs() map[string]keyDoc {
 		"identity.session.absolute_timeout": {doc: "A session ends so long after sign-in, whatever its use.", positive: true},
 		"identity.sign_up": {
 			doc: "What becomes of an unknown person with a verified address. Other than deny it needs email_domains or " +
-				"insecure_open_sign_up. create_tenant is not supported yet.",
+				"insecure_open_sign_up. create_tenant makes the user, and then gives a tenant of their own to people who belong to none; it needs provisioning.admin_url.",
 			oneOf: []string{"deny", "create_user", "create_tenant"},
 		},
 		"identity.sign_up_limit": {

@@ -328,7 +328,6 @@ func (v *validator) later() {
 	}{
 		{"forward_auth.listen", c.ForwardAuth.Listen != ""},
 		{"ext_authz.listen", c.ExtAuthz.Listen != ""},
-		{"identity.sign_up", c.Identity.SignUp == "create_tenant"},
 	} {
 		if k.asked {
 			v.bad(k.path, notSupportedYet)

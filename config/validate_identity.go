@@ -39,6 +39,9 @@ func (v *validator) identity() {
 			}
 		}
 	}
+	if made := &v.c.Provisioning; id.SignUp == "create_tenant" && made.AdminURL.IsZero() && made.AdminURLFile == "" {
+		v.bad("identity.sign_up", "create_tenant needs provisioning.admin_url, which says where tenants' databases are made")
+	}
 	if !slices.ContainsFunc(v.faults.list, func(f Fault) bool { return strings.HasPrefix(f.Path, "identity.") }) {
 		v.authAgrees()
 	}

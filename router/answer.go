@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/tenantgate/tenantgate/auth"
 	"github.com/tenantgate/tenantgate/internal/page"
 )
 
@@ -105,6 +106,11 @@ func (g *Gate) sendOn(w http.ResponseWriter, x *exchange, c Code) bool {
 		target = loginPath
 	case TenantRequired:
 		target = tenantsPath
+	case NoAccess:
+		if !x.denial.homeless || g.setUp == nil || x.verdict.Identity.Kind != auth.KindSession {
+			return false
+		}
+		target = setupPath
 	default:
 		return false
 	}
@@ -115,7 +121,12 @@ func (g *Gate) sendOn(w http.ResponseWriter, x *exchange, c Code) bool {
 	if x.method != http.MethodGet || !x.facts.Browser.navigation() || x.verdict.Own && target == tenantsPath && x.verdict.Route != payRoute {
 		return false
 	}
-	w.Header().Set("Location", target+"?return_to="+url.QueryEscape(x.returnTo()))
+	if target == setupPath {
+		target = g.public.String() + target // the one place to sign up, and a new tenant has its own start
+	} else {
+		target += "?return_to=" + url.QueryEscape(x.returnTo())
+	}
+	w.Header().Set("Location", target)
 	w.WriteHeader(http.StatusFound)
 	return true
 }

@@ -122,6 +122,8 @@ type Denial struct {
 	// belongs to it.
 	user   catalog.UserID
 	tenant catalog.TenantID
+	// homeless: the user belongs to no tenant at all.
+	homeless bool
 }
 
 // Error implements error with the code alone.

@@ -440,7 +440,7 @@ func (e *Engine) nowhere(ctx context.Context, v *Verdict, trace *Trace) (*Record
 		return rec, nil
 	}
 	trace.add("resolve", string(NoAccess), "core_memberships")
-	return nil, deny(NoAccess)
+	return nil, &Denial{Code: NoAccess, homeless: true}
 }
 
 // denialOf maps what went wrong to a code. Whatever is not known to be the client's fault is an unavailable host

@@ -61,6 +61,8 @@ type Deps struct {
 	Billing Billing
 	// Webhook takes Stripe's events. Nil: there is no such page.
 	Webhook http.Handler
+	// SetUp makes tenants for people who belong to none. Nil: /_gate/setup is 404.
+	SetUp SetUp
 	// Clock is the time. Nil: time.Now.
 	Clock func() time.Time
 }
@@ -82,8 +84,8 @@ type Gate struct {
 
 	denied  func(catalog.UserID, catalog.TenantID, string, netip.Addr)
 	webhook http.Handler // nil: none
-
-	streams *streams // what was let through and has not ended
+	setUp   SetUp        // nil: nobody makes a tenant by signing up
+	streams *streams     // what was let through and has not ended
 
 	assertions        *cache.Cache[assertionKey, string] // nil: switched off
 	assertionLifetime time.Duration
@@ -100,7 +102,7 @@ type Gate struct {
 func New(cfg Config, deps Deps) (*Gate, error) {
 	g := &Gate{
 		public: cfg.PublicURL, auth: deps.Auth, billing: deps.Billing, buffers: newCopyBuffers(), hops: hops{trusted: cfg.TrustedProxies, ids: new(identifiers)},
-		forward: map[*Route]*forwarder{}, telemetry: deps.Telemetry, log: deps.Telemetry.Logger, denied: deps.Denied, clock: deps.Clock,
+		forward: map[*Route]*forwarder{}, telemetry: deps.Telemetry, log: deps.Telemetry.Logger, denied: deps.Denied, setUp: deps.SetUp, clock: deps.Clock,
 		bodyBytes:           int64(cfg.Limits.BodyBytes),
 		withURI:             cfg.Forward.DBURI != "off",
 		overridesPass:       cfg.Forward.MethodOverride == "pass",

@@ -60,6 +60,10 @@ func (g *Gate) serveOwn(w http.ResponseWriter, r *http.Request, x *exchange) {
 		if g.takes(w, x, http.MethodPost) {
 			g.webhook.ServeHTTP(w, r)
 		}
+	case p == setupPath && g.setUp != nil:
+		if g.takes(w, x, http.MethodGet, http.MethodPost) {
+			g.setup(w, r, x)
+		}
 	default:
 		g.refuse(w, x, deny(NotFound))
 	}

@@ -72,6 +72,9 @@ func (g *Gate) pickerPage(x *exchange, records []*Record, slugs map[catalog.Tena
 		d.Text = []string{"You are not a member of any workspace. Ask an owner for an invitation, or sign in as somebody else."}
 	}
 	d.Actions = []page.Action{{Label: "Sign out", URL: logoutPath}}
+	if len(d.Items) == 0 && g.setUp != nil && x.verdict.Identity.Kind == auth.KindSession {
+		d.Actions = append([]page.Action{{Label: "Create a workspace", URL: g.public.String() + setupPath, Primary: true}}, d.Actions...)
+	}
 	return d
 }
 

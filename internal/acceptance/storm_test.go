@@ -37,7 +37,10 @@ import (
 const replicaEnv = "TENANTGATE_TEST_REPLICA"
 
 // replicaSpec is what a replica is told.
-type replicaSpec struct{ HostURL, PublicURL, Issuer, ClientSecret string }
+type replicaSpec struct {
+	HostURL, PublicURL, Issuer, ClientSecret string
+	AdminURL, MigrationsDir                  string // of tenants; "": it makes none
+}
 
 func (s replicaSpec) identity() auth.Config {
 	return auth.Config{
@@ -55,8 +58,9 @@ func runReplica(spec string) error {
 	gate, err := tenantgate.OpenWith(context.Background(), &config.Config{
 		PublicURL: s.PublicURL, SecretKey: secret.New(gatetest.MasterSecret), HostDatabase: catalog.Config{URL: catalog.NewDBURI(s.HostURL)},
 		Identity: s.identity(), Tenants: router.TenantsConfig{PathPrefix: "/t/"},
-		Upstreams: map[string]router.UpstreamConfig{"app": {URLs: []string{"http://127.0.0.1:1"}}},
-		Routes:    []router.RouteConfig{{Path: "/", Upstream: "app"}},
+		Upstreams:    map[string]router.UpstreamConfig{"app": {URLs: []string{"http://127.0.0.1:1"}}},
+		Routes:       []router.RouteConfig{{Path: "/", Upstream: "app"}},
+		Provisioning: config.Provisioning{AdminURL: secret.New(s.AdminURL), MigrationsDir: s.MigrationsDir},
 	}, tenantgate.Options{LogWriter: io.Discard})
 	if err != nil {
 		return err

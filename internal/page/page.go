@@ -76,8 +76,17 @@ type Action struct {
 	Method string
 	// Hidden are the form's fields; not used by links.
 	Hidden map[string]string
+	// Field is what the form asks for, above its button; nil: nothing. Only among Data's Actions.
+	Field *Field
 	// Primary marks the one action that most readers want.
 	Primary bool
+}
+
+// Field is one line of text that a form asks for. It must not be left empty.
+type Field struct {
+	Name, Label, Value string
+	// MaxLength in characters; 0: any.
+	MaxLength int
 }
 
 // IsForm reports whether the action is a form; the template asks.
