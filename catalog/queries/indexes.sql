@@ -39,7 +39,7 @@ ON sys_audit_logs ((coalesce(created_at, '')) COLLATE "C", (coalesce(id, '')) CO
 -- Of other programs' jobs, of which there may be millions, it holds none.
 CREATE INDEX CONCURRENTLY IF NOT EXISTS tenantgate_jobs_open ON sys_jobs (job_type)
 WHERE job_type COLLATE "C" >= 'tenantgate.' AND job_type COLLATE "C" < 'tenantgate/'
-	AND coalesce(status, '') NOT IN ('completed', 'failed', 'canceled', 'cancelled')
+	AND (status IS NULL OR status NOT IN ('completed', 'failed', 'canceled', 'cancelled'))
 
 -- name: tenantgate_jobs_created
 CREATE INDEX CONCURRENTLY IF NOT EXISTS tenantgate_jobs_created

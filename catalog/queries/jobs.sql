@@ -11,12 +11,14 @@ SELECT CASE WHEN EXISTS (
 
 -- name: job_survey
 -- $1 now, $2 types that come round (values of a JSON object). Is there a job that another program inserted, or a period
--- that is over?
-SELECT CASE WHEN EXISTS (
-	SELECT 1 FROM sys_jobs j
+-- that is over? The order leads PostgreSQL to the index that holds our jobs alone, whatever it thinks how many there are.
+SELECT CASE WHEN 0 < (SELECT count(*) FROM (
+	SELECT j.id FROM sys_jobs j
 	WHERE j.job_type COLLATE "C" >= 'tenantgate.' AND j.job_type COLLATE "C" < 'tenantgate/'
-		AND coalesce(j.status, '') NOT IN ('completed', 'failed', 'canceled', 'cancelled')
+		AND (j.status IS NULL OR j.status NOT IN ('completed', 'failed', 'canceled', 'cancelled'))
 		AND NOT EXISTS (SELECT 1 FROM tenantgate.sys_job_runs o WHERE o.job_id = j.id AND o.done_at IS NULL)
+	ORDER BY j.job_type
+	LIMIT 1) found
 ) OR EXISTS (
 	SELECT 1 FROM tenantgate.sys_job_runs r
 	WHERE r.next_at COLLATE "C" <= $1 AND r.job_type IN (SELECT a.value FROM jsonb_each_text($2) a)
@@ -30,10 +32,11 @@ INSERT INTO tenantgate.sys_job_runs AS r (job_id, job_type, run_at, due_at)
 SELECT j.id, j.job_type, CAST($1 AS VARCHAR), CASE WHEN j.status = 'running' THEN CAST($2 AS VARCHAR) ELSE CAST($1 AS VARCHAR) END
 FROM sys_jobs j
 WHERE j.job_type COLLATE "C" >= 'tenantgate.' AND j.job_type COLLATE "C" < 'tenantgate/'
-	AND coalesce(j.status, '') NOT IN ('completed', 'failed', 'canceled', 'cancelled')
+	AND (j.status IS NULL OR j.status NOT IN ('completed', 'failed', 'canceled', 'cancelled'))
 	AND j.id <> ''
 	AND typeof(j.id) = 'text' -- sqlite
 	AND NOT EXISTS (SELECT 1 FROM tenantgate.sys_job_runs o WHERE o.job_id = j.id AND o.done_at IS NULL)
+ORDER BY j.job_type
 LIMIT $3
 ON CONFLICT (job_id) DO UPDATE
 SET job_type = excluded.job_type, run_at = excluded.run_at, due_at = excluded.due_at, attempt = 0, holder = '',
@@ -43,7 +46,7 @@ SET job_type = excluded.job_type, run_at = excluded.run_at, due_at = excluded.du
 -- $1 now. Nothing can name such a row, so nothing could say how it ended.
 UPDATE sys_jobs SET status = 'failed', error_log = 'a job needs an id', completed_at = $1
 WHERE job_type COLLATE "C" >= 'tenantgate.' AND job_type COLLATE "C" < 'tenantgate/'
-	AND coalesce(status, '') NOT IN ('completed', 'failed', 'canceled', 'cancelled')
+	AND (status IS NULL OR status NOT IN ('completed', 'failed', 'canceled', 'cancelled'))
 	AND coalesce(id, '') = '' -- postgresql
 	AND (coalesce(id, '') = '' OR typeof(id) <> 'text') -- sqlite
 
@@ -127,7 +130,7 @@ WHERE job_id = $1 AND done_at IS NULL
 -- $1 id, $2 error_log, $3 now
 UPDATE sys_jobs
 SET status = 'failed', error_log = $2, created_at = coalesce(nullif(created_at, ''), CAST($3 AS VARCHAR)), completed_at = CAST($3 AS VARCHAR)
-WHERE id = $1 AND coalesce(status, '') NOT IN ('completed', 'failed', 'canceled', 'cancelled')
+WHERE id = $1 AND (status IS NULL OR status NOT IN ('completed', 'failed', 'canceled', 'cancelled'))
 
 -- name: job_run_insert
 -- $1 id, $2 type, $3 when, $4 key
