@@ -27,7 +27,10 @@ const benchRows = 100_000
 // BenchmarkVerify: contract section 10 wants 100,000 rows a second.
 func BenchmarkVerify(b *testing.B) {
 	benchEngines(b, func(b *testing.B, r *rig) {
-		r.fill(1, benchRows)
+		r.insert(1, benchRows)
+		for r.verify().Tail > 0 { // what Close chains is bounded by time
+			r.chain()
+		}
 		r.exec("ANALYZE")
 		b.ReportAllocs()
 		for b.Loop() {

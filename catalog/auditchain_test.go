@@ -1,10 +1,12 @@
 package catalog
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 // plainLink makes entries whose hashes tell nothing: what they should be is package audit's.
@@ -171,6 +173,7 @@ func TestChainLooksReadIndexes(t *testing.T) {
 		} {
 			var plan string
 			must(t, h.ReadAudit(t.Context(), func(s *AuditSnapshot) error {
+				must(t, s.plans(t.Context(), "off"))
 				plan = auditPlan(t, s, name, args)
 				return nil
 			}))
@@ -206,4 +209,37 @@ func auditPlan(t testing.TB, s *AuditSnapshot, name string, args []any) string {
 	}
 	must(t, rows.Err())
 	return b.String()
+}
+
+// A long queue is compared with the log in one pass, not row by row.
+func TestATailOfAnyLengthIsCountedAtOnce(t *testing.T) {
+	onBothEngines(t, func(t *testing.T, url string) {
+		h := openTest(t, url)
+		chainAll(t, h)
+		series := "SELECT 'a' || i FROM generate_series(1, 30000) AS s (i)"
+		if h.engine == EngineSQLite {
+			series = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 30000) SELECT 'a' || i FROM n"
+		}
+		execAs(t, url, h, "INSERT INTO sys_audit_logs (id) "+series)
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		must(t, h.ReadAudit(ctx, func(s *AuditSnapshot) error {
+			must(t, s.Entries(ctx, 0, func(*ChainEntry, *AuditRow) error { return nil }))
+			waiting, err := s.Waiting(ctx)
+			if err != nil || waiting != 30000 {
+				t.Errorf("%d wait, %v", waiting, err)
+			}
+			n := 0
+			err = s.Unchained(ctx, func(waits bool, _ *AuditRow) error {
+				if waits {
+					n++
+				}
+				return nil
+			})
+			if err != nil || n != 30000 {
+				t.Errorf("%d are unchained and wait, %v", n, err)
+			}
+			return nil
+		}))
+	})
 }

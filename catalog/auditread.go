@@ -41,6 +41,15 @@ func (s *AuditSnapshot) query(ctx context.Context, op, name string, args []any, 
 	return safe(op, gather(collect)(s.tx.QueryContext(ctx, s.h.queries[name], args...)))
 }
 
+// plans says what PostgreSQL is to plan for: pages ("off" to what reads whole tables), or whole tables ("on").
+func (s *AuditSnapshot) plans(ctx context.Context, whole string) error {
+	if s.h.engine == EngineSQLite {
+		return nil
+	}
+	_, err := s.tx.ExecContext(ctx, s.h.queries["audit_read_plans"], whole)
+	return safe("read the audit log", err)
+}
+
 func (s *AuditSnapshot) number(ctx context.Context, op, name string) (n int64, err error) {
 	err = s.query(ctx, op, name, nil, func(rows *sql.Rows) error {
 		for rows.Next() {
@@ -57,6 +66,17 @@ func (s *AuditSnapshot) number(ctx context.Context, op, name string) (n int64, e
 // the entry is of a row without an id. Where several rows have one id, the entry comes once with each. Both are valid
 // only until each returns.
 func (s *AuditSnapshot) Entries(ctx context.Context, after int64, each func(e *ChainEntry, row *AuditRow) error) error {
+	if err := s.plans(ctx, "off"); err != nil {
+		return err
+	}
+	theirs := s.pages(ctx, after, each)
+	if err := s.plans(ctx, "on"); theirs == nil {
+		return err
+	}
+	return theirs // of a statement that failed, or of each
+}
+
+func (s *AuditSnapshot) pages(ctx context.Context, after int64, each func(e *ChainEntry, row *AuditRow) error) error {
 	var theirs error
 	for {
 		n, last := 0, after

@@ -71,10 +71,14 @@ WHERE l.rowid > $1 AND l.rowid <= $2
 ORDER BY l.rowid LIMIT $3
 
 -- name: audit_read_patience
--- A whole log takes longer than the statements of every day. The plans of a page must not be those of a whole table.
-SELECT pg_catalog.set_config('statement_timeout', '0', true), pg_catalog.set_config('enable_hashjoin', 'off', true),
-	pg_catalog.set_config('enable_mergejoin', 'off', true), pg_catalog.set_config('enable_seqscan', 'off', true),
+-- A whole log takes longer than the statements of every day.
+SELECT pg_catalog.set_config('statement_timeout', '0', true),
 	pg_catalog.set_config('idle_in_transaction_session_timeout', '600000', true)
+
+-- name: audit_read_plans
+-- $1 off: the plans of a page of entries must not be those of a whole table. on: those of a whole table must be.
+SELECT pg_catalog.set_config('enable_hashjoin', $1, true), pg_catalog.set_config('enable_mergejoin', $1, true),
+	pg_catalog.set_config('enable_seqscan', $1, true)
 
 -- name: audit_entries
 -- $1 the last seq, $2 how many: entries in their order, each with its rows.
@@ -105,9 +109,9 @@ SELECT count(*) FROM (
 
 -- name: audit_unchained
 -- Rows in no entry, and whether they wait in the queue.
-SELECT EXISTS (SELECT 1 FROM tenantgate.sys_audit_queue q WHERE
-		q.audit_id = l.id), -- postgresql
-		q.row_at = l.rowid), -- sqlite
+SELECT
+	l.id IN (SELECT q.audit_id FROM tenantgate.sys_audit_queue q WHERE q.audit_id IS NOT NULL), -- postgresql
+	l.rowid IN (SELECT q.row_at FROM sys_audit_queue q WHERE q.row_at IS NOT NULL), -- sqlite
 	l.id, l.actor_user_id, l.event_type, l.target_id, l.details, l.ip_address, l.created_at
 FROM sys_audit_logs l
 WHERE l.id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM tenantgate.sys_audit_chain c WHERE c.audit_id = l.id)
