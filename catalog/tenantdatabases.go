@@ -23,21 +23,27 @@ type TenantDatabase struct {
 	// Problem is why the last run ended early; NULL while one is under way, and once all is done.
 	Problem *string `json:"problem"`
 	// Run names the run that has the tenant now, or had it last: what an older one still wants to write is refused.
-	Run       string `json:"run"`
-	CreatedAt string `json:"created_at"`
-	UpdatedAt string `json:"updated_at"`
+	Run string `json:"run"`
+	// UserID becomes the tenant's owner; nil: nobody does.
+	UserID *string `json:"user_id"`
+	// TenantCreatedAt is created_at of the tenant's row, "" if that has none: a row with another one is another tenant that
+	// was given the same id. Nil: it was not recorded.
+	TenantCreatedAt *string `json:"tenant_created_at"`
+	CreatedAt       string  `json:"created_at"`
+	UpdatedAt       string  `json:"updated_at"`
 }
 
 func tenantDatabaseModel() model[TenantID, TenantDatabase] {
 	return model[TenantID, TenantDatabase]{
 		table: ownSchema + ".sys_tenant_databases", noun: "tenant_database",
 		columns: []string{
-			"tenant_id", "engine", "server", "database_name", "role_name", "mark", "step", "problem", "run", "created_at", "updated_at",
+			"tenant_id", "engine", "server", "database_name", "role_name", "mark", "step", "problem", "run", "user_id",
+			"tenant_created_at", "created_at", "updated_at",
 		},
 		fields: func(d *TenantDatabase) []any {
 			return []any{
-				&d.TenantID, &d.Engine, &d.Server, &d.DatabaseName, &d.RoleName, &d.Mark, &d.Step, &d.Problem, &d.Run, &d.CreatedAt,
-				&d.UpdatedAt,
+				&d.TenantID, &d.Engine, &d.Server, &d.DatabaseName, &d.RoleName, &d.Mark, &d.Step, &d.Problem, &d.Run, &d.UserID,
+				&d.TenantCreatedAt, &d.CreatedAt, &d.UpdatedAt,
 			}
 		},
 		check:  checkTenantDatabase,

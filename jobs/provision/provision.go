@@ -184,7 +184,12 @@ const problemDeadline = 5 * time.Second
 
 // Run does for a tenant what is still to do, and tells progress (nil: nobody) of each step. It returns once the tenant is
 // ready, whoever made it so. ErrRefused says that only a change of something helps; other errors may pass.
-func (p *Provisioner) Run(ctx context.Context, spec Spec, progress func(Event)) (err error) {
+func (p *Provisioner) Run(ctx context.Context, spec Spec, progress func(Event)) error {
+	return p.run(ctx, spec, false, progress)
+}
+
+// run is Run; asked says that a row of sys_jobs asks for it.
+func (p *Provisioner) run(ctx context.Context, spec Spec, asked bool, progress func(Event)) (err error) {
 	if progress == nil {
 		progress = func(Event) {}
 	}
@@ -201,7 +206,7 @@ func (p *Provisioner) Run(ctx context.Context, spec Spec, progress func(Event)) 
 		return fmt.Errorf("tenant %s: %w", spec.Tenant, err)
 	}
 	defer func() { err = errors.Join(err, hold.Close()) }()
-	r := &run{Provisioner: p, server: server, hold: hold, spec: spec, id: catalog.GenID(), progress: progress}
+	r := &run{Provisioner: p, server: server, hold: hold, spec: spec, asked: asked, id: catalog.GenID(), progress: progress}
 	if err = r.all(ctx); err != nil {
 		err = fmt.Errorf("tenant %s: %w", spec.Tenant, err)
 		err = errors.Join(err, r.note(ctx, err))

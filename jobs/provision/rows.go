@@ -31,18 +31,23 @@ func (r *run) rows(ctx context.Context, tx *catalog.Tx) error {
 	return r.trial(ctx, tx, row)
 }
 
-// owner makes the owner a member, unless the user is one already, in whatever role.
+// owner makes the user on record a member in the owner's role, unless that is one already, in whatever role. Once that
+// has been done only a run that names the owner itself does it again: whoever left the tenant since stays away.
 func (r *run) owner(ctx context.Context, tx *catalog.Tx) error {
-	if r.spec.Owner == "" {
+	owner := r.spec.Owner
+	if owner == "" && r.record.UserID != nil && !Step(r.record.Step).Reached(Rows) {
+		owner = catalog.UserID(*r.record.UserID)
+	}
+	if owner == "" {
 		return nil
 	}
 	there, _, err := tx.Memberships.List(ctx, catalog.Page{Limit: 1, Filter: map[string]string{
-		"user_id": string(r.spec.Owner), "tenant_id": string(r.spec.Tenant), "is_active": "true",
+		"user_id": string(owner), "tenant_id": string(r.spec.Tenant), "is_active": "true",
 	}})
 	if err != nil || len(there) > 0 {
 		return err
 	}
 	return refuse(tx.Memberships.Insert(ctx, &catalog.Membership{
-		UserID: r.spec.Owner, TenantID: r.spec.Tenant, Role: &r.cfg.OwnerRole, IsActive: new(true),
+		UserID: owner, TenantID: r.spec.Tenant, Role: &r.cfg.OwnerRole, IsActive: new(true),
 	}))
 }

@@ -20,7 +20,9 @@ type run struct {
 	id       string
 	progress func(Event)
 
-	began    bool // the record names this run
+	asked    bool                    // by a row of sys_jobs, which others may have inserted: it begins tenants, and changes none
+	began    bool                    // the record names this run
+	record   *catalog.TenantDatabase // as begin left it
 	place    tenantdb.Place
 	password secret.Text
 	uri      catalog.DBURI
@@ -78,19 +80,21 @@ func (r *run) begin(ctx context.Context) (ready bool, err error) {
 	}
 	err = r.deps.Host.InTx(ctx, func(tx *catalog.Tx) error {
 		ready = false
-		row, err := r.tenant(ctx, tx, stored)
+		row, there, err := r.tenant(ctx, tx, stored)
 		if err != nil {
 			return err
 		}
-		record, err := r.record(ctx, tx, identity)
+		record, err := r.onRecord(ctx, tx, identity, row, there)
 		if err != nil {
 			return err
 		}
-		r.place = tenantdb.PlaceOf(record, Step(record.Step).Reached(Database))
+		r.record, r.place = record, tenantdb.PlaceOf(record, Step(record.Step).Reached(Database))
 		if !stored.IsZero() && (known.IsZero() || !r.place.Names(known)) {
 			return fmt.Errorf("%w: it has a db_url that provisioning did not make; it stays as it is", ErrRefused)
 		}
-		ready = Step(record.Step).Reached(Ready) && !row.DBURL.IsZero()
+		if ready = Step(record.Step).Reached(Ready) && !row.DBURL.IsZero(); !ready {
+			return r.sameTenant(record, row)
+		}
 		return nil
 	})
 	if err != nil {
@@ -121,37 +125,38 @@ func (r *run) before(ctx context.Context) (uri, stored catalog.DBURI, err error)
 	return uri, row.DBURL, nil
 }
 
-// tenant finds or inserts the tenant's row, whose db_url is to be what was looked at before.
-func (r *run) tenant(ctx context.Context, tx *catalog.Tx, stored catalog.DBURI) (*catalog.TenantCatalog, error) {
+// tenant finds or inserts the tenant's row, whose db_url is to be what was looked at before, and locks it, so that nobody
+// deletes the tenant before its record is there.
+func (r *run) tenant(ctx context.Context, tx *catalog.Tx, stored catalog.DBURI) (row *catalog.TenantCatalog, there bool, err error) {
 	if r.spec.Owner != "" {
 		if _, err := tx.GlobalUsers.Get(ctx, r.spec.Owner); err != nil {
-			return nil, refuse(fmt.Errorf("owner %s: %w", r.spec.Owner, err))
+			return nil, false, refuse(fmt.Errorf("owner %s: %w", r.spec.Owner, err))
 		}
 	}
-	row, err := tx.Tenants.Get(ctx, r.spec.Tenant)
+	row, err = tx.Tenants.Change(ctx, r.spec.Tenant, func(*catalog.TenantCatalog) error { return nil })
 	if errors.Is(err, catalog.ErrNotFound) {
 		row = &catalog.TenantCatalog{ID: r.spec.Tenant, IsActive: new(false)}
 		fill(&row.Name, r.spec.Name)
 		fill(&row.PlanTier, r.spec.PlanTier)
-		return row, refuse(tx.Tenants.Insert(ctx, row))
+		return row, false, refuse(tx.Tenants.Insert(ctx, row))
 	}
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	states, err := tx.TenantStates(ctx, r.spec.Tenant)
 	switch {
 	case err != nil:
-		return nil, err
+		return nil, false, err
 	case states[r.spec.Tenant].Deletion != nil:
-		return nil, fmt.Errorf("%w: the tenant is deleted: `tenantgate tenant restore` takes it back", ErrRefused)
+		return nil, false, fmt.Errorf("%w: the tenant is deleted: `tenantgate tenant restore` takes it back", ErrRefused)
 	case row.DBURL != stored:
-		return nil, errors.New("its db_url has just changed: run it again")
+		return nil, false, errors.New("its db_url has just changed: run it again")
 	case other(row.Name, r.spec.Name):
-		return nil, fmt.Errorf("%w: the tenant is there and has another name; `tenantgate tenant update` changes it", ErrRefused)
+		return nil, false, fmt.Errorf("%w: the tenant is there and has another name; `tenantgate tenant update` changes it", ErrRefused)
 	case other(row.PlanTier, r.spec.PlanTier):
-		return nil, fmt.Errorf("%w: the tenant is there and has another plan_tier; `tenantgate tenant update` changes it", ErrRefused)
+		return nil, false, fmt.Errorf("%w: the tenant is there and has another plan_tier; `tenantgate tenant update` changes it", ErrRefused)
 	}
-	return row, nil
+	return row, true, nil
 }
 
 func fill(field **string, text string) {
@@ -173,12 +178,18 @@ func refuse(err error) error {
 	return err
 }
 
-// record finds or inserts the record, and has it name this run.
-func (r *run) record(ctx context.Context, tx *catalog.Tx, identity string) (*catalog.TenantDatabase, error) {
+// onRecord finds or inserts the record, and has it name this run. there says that the tenant's row was there before.
+func (r *run) onRecord(ctx context.Context, tx *catalog.Tx, identity string, row *catalog.TenantCatalog, there bool) (*catalog.TenantDatabase, error) {
 	now := catalog.Timestamp(r.deps.Clock())
 	record, err := tx.TenantDatabases.Change(ctx, r.spec.Tenant, func(d *catalog.TenantDatabase) error {
 		if d.Engine != r.server.Engine() || d.Server != identity {
 			return fmt.Errorf("%w: its database was begun on another server than the one that provisioning.admin_url names", ErrRefused)
+		}
+		if !there {
+			return errReborn
+		}
+		if err := r.forWhom(d, row); err != nil {
+			return err
 		}
 		d.Run, d.Problem, d.UpdatedAt = r.id, nil, now
 		return nil
@@ -186,12 +197,46 @@ func (r *run) record(ctx context.Context, tx *catalog.Tx, identity string) (*cat
 	if !errors.Is(err, catalog.ErrNotFound) {
 		return record, err
 	}
+	if r.asked && there {
+		return nil, fmt.Errorf("%w: the tenant is there, and no job began it: `tenantgate tenant provision` gives it a database", ErrRefused)
+	}
 	place := r.server.NewPlace(r.spec.Tenant)
 	record = &catalog.TenantDatabase{
 		TenantID: r.spec.Tenant, Engine: r.server.Engine(), Server: identity, DatabaseName: place.Database, RoleName: place.Role,
-		Mark: place.Mark, Step: string(Recorded), Run: r.id, UpdatedAt: now,
+		Mark: place.Mark, Step: string(Recorded), Run: r.id, TenantCreatedAt: new(text(row.CreatedAt)), UpdatedAt: now,
+	}
+	if r.spec.Owner != "" {
+		record.UserID = new(string(r.spec.Owner))
 	}
 	return record, tx.TenantDatabases.Insert(ctx, record)
+}
+
+// errReborn keeps a tenant from getting what another one had whose id it was given.
+var errReborn = fmt.Errorf("%w: the database on record is that of an earlier tenant of this id, whose row another program removed; "+
+	"`tenantgate tenant doctor` says how it is removed", ErrRefused)
+
+// sameTenant refuses a row that was not there when its record was made.
+func (r *run) sameTenant(record *catalog.TenantDatabase, row *catalog.TenantCatalog) error {
+	if record.TenantCreatedAt != nil && *record.TenantCreatedAt != text(row.CreatedAt) {
+		return errReborn
+	}
+	return nil
+}
+
+// forWhom says who becomes the owner of a tenant that was begun. A job says the same as the one that began it, or nothing;
+// one that is for a tenant which is finished already has nothing to say.
+func (r *run) forWhom(d *catalog.TenantDatabase, row *catalog.TenantCatalog) error {
+	switch {
+	case r.spec.Owner == "" || d.UserID != nil && *d.UserID == string(r.spec.Owner):
+	case !r.asked:
+		d.UserID = new(string(r.spec.Owner))
+	case !Step(d.Step).Reached(Ready):
+		return fmt.Errorf("%w: the tenant was begun for another owner", ErrRefused)
+	}
+	if r.asked && Step(d.Step).Reached(Ready) && row.DBURL.IsZero() {
+		return fmt.Errorf("%w: the tenant was finished and has lost its db_url: `tenantgate tenant provision` writes it anew", ErrRefused)
+	}
+	return nil
 }
 
 // advance writes a step down, and what belongs to it, if the record still names this run.
@@ -249,12 +294,14 @@ func (r *run) check(ctx context.Context) error {
 }
 
 func (r *run) activate(ctx context.Context, tx *catalog.Tx) error {
-	_, err := tx.Tenants.Change(ctx, r.spec.Tenant, func(t *catalog.TenantCatalog) error {
-		t.IsActive = new(true)
-		return nil
-	})
-	if err != nil {
-		return refuse(err)
+	if !Step(r.record.Step).Reached(Ready) { // else who was suspended since stays so
+		_, err := tx.Tenants.Change(ctx, r.spec.Tenant, func(t *catalog.TenantCatalog) error {
+			t.IsActive = new(true)
+			return nil
+		})
+		if err != nil {
+			return refuse(err)
+		}
 	}
 	return tx.Audit(ctx, "tenant.provisioned", string(r.spec.Tenant), map[string]any{
 		"engine": r.server.Engine(), "database_name": r.place.Database, "role_name": r.place.Role,

@@ -24,7 +24,8 @@ func Enqueue(ctx context.Context, tx *catalog.Tx, spec Spec) (catalog.JobID, err
 	return jobs.Enqueue(ctx, tx, jobs.Job{Type: Job, Payload: spec, Key: JobKey(spec.Tenant)})
 }
 
-// Kind is how the job is run. with hands over a Provisioner as the configuration is at that time, or says why there is
+// Kind is how the job is run. Who may insert rows into sys_jobs makes tenants by it, and changes none that is there: one
+// that no job began is refused, and so is another owner than the one that it was begun for. with hands over a Provisioner as the configuration is at that time, or says why there is
 // none.
 func Kind(with func(use func(*Provisioner) error) error) jobs.Kind {
 	return jobs.Kind{
@@ -34,7 +35,7 @@ func Kind(with func(use func(*Provisioner) error) error) jobs.Kind {
 			if err := job.Decode(&spec); err != nil {
 				return err
 			}
-			err := with(func(p *Provisioner) error { return p.Run(ctx, spec, nil) })
+			err := with(func(p *Provisioner) error { return p.run(ctx, spec, true, nil) })
 			if lasting(err) {
 				err = jobs.Permanent(err)
 			}
