@@ -118,16 +118,16 @@ func (r Rules) Exempt(planTier string) bool { return r.exempt[planTier] }
 
 // Sub is what entitlement needs of a subscription row, parsed once. The zero value is no row at all.
 type Sub struct {
-	Exists      bool
 	Status      string // the row's, "" for NULL
 	Plan        string // plan_tier, "" for NULL
-	Counts      bool   // payment_type is subscription
-	PeriodEnd   time.Time
+	Exists      bool
+	Counts      bool // payment_type is subscription
 	PeriodEndOK bool // current_period_end could be read
+	EndsOK      bool // what DaysLeft counts to is known: a trial's trial_end if it has one, else current_period_end
+	PeriodEnd   time.Time
 	// PastDueSince is when the row became past due, as far as our webhooks saw it; the zero time where they did not.
 	PastDueSince time.Time
 	Ends         time.Time
-	EndsOK       bool // what DaysLeft counts to is known: a trial's trial_end if it has one, else current_period_end
 }
 
 // Parse reads a row; nil is no row.
