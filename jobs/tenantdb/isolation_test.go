@@ -2,14 +2,18 @@ package tenantdb
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/tenantgate/tenantgate/catalog"
 	"github.com/tenantgate/tenantgate/internal/pgtest"
+	"github.com/tenantgate/tenantgate/internal/secret"
 )
 
 // refused is the SQLSTATE with which the server refuses a statement, "" if it does not.
@@ -80,6 +84,56 @@ func TestATenantsRoleReachesItsOwnDatabaseAlone(t *testing.T) {
 		hostName, a.Role, b.Role).Scan(&grants))
 	if grants != 0 {
 		t.Error("the host database was granted to a tenant's role, or to one that cannot log in")
+	}
+}
+
+// Each run closes what others are just making: changes of one database at once are an error in PostgreSQL.
+func TestDatabasesMadeSideBySideDoNotDisturbEachOther(t *testing.T) {
+	const tenants = 6
+	s := newServer(t, pgtest.NewServer(t).URL(t))
+	var places [tenants]Place
+	var all []string
+	for i := range places {
+		places[i] = s.NewPlace(catalog.TenantID(fmt.Sprint("side", i)))
+		all = append(all, places[i].Database)
+	}
+	var g errgroup.Group
+	for _, p := range places {
+		g.Go(func() error {
+			h, err := s.Hold(t.Context(), p.Tenant)
+			if err != nil {
+				return err
+			}
+			defer h.Close()
+			if err := h.EnsureRole(t.Context(), p, secret.New("pass")); err != nil {
+				return err
+			}
+			for range 5 {
+				if err := h.EnsureDatabase(t.Context(), p); err != nil {
+					return err
+				}
+				if _, err := h.CloseToPublic(t.Context(), all); err != nil {
+					return err
+				}
+				// Opened to everybody again, and to be closed by whoever comes first.
+				err := h.(*postgresHold).alone(t.Context(), func(tx pgx.Tx) error {
+					_, err := tx.Exec(t.Context(), "GRANT CONNECT ON DATABASE "+quote(p.Database)+" TO PUBLIC")
+					return err
+				})
+				if err != nil {
+					return err
+				}
+			}
+			return h.EnsureDatabase(t.Context(), p)
+		})
+	}
+	must(t, g.Wait())
+	found, err := s.Look(t.Context(), all)
+	must(t, err)
+	for _, p := range places {
+		if o := found[p.Database]; o.Owner != p.Role || !o.AllowConnections || len(o.PublicRights) > 0 {
+			t.Errorf("%+v", o)
+		}
 	}
 }
 

@@ -18,7 +18,6 @@ func (h *postgresHold) EnsureDatabase(ctx context.Context, p Place) error {
 	if err != nil {
 		return err
 	}
-	name := quote(p.Database)
 	switch {
 	case len(found) > 0 && (found[0].Owner != p.Role || found[0].Role != p.Role || found[0].Mark != p.Mark):
 		return fmt.Errorf("database %s is there and %w: its owner is not the tenant's role; rename or drop it", p.Database, ErrForeign)
@@ -34,9 +33,11 @@ func (h *postgresHold) EnsureDatabase(ctx context.Context, p Place) error {
 	if err := h.shut(ctx, p); err != nil {
 		return err
 	}
-	open := "ALTER DATABASE " + name + " ALLOW_CONNECTIONS true"
-	_, err = h.conn.Exec(ctx, open)
-	return denied("open database "+p.Database, open, err)
+	return h.alone(ctx, func(tx pgx.Tx) error {
+		open := "ALTER DATABASE " + quote(p.Database) + " ALLOW_CONNECTIONS true"
+		_, err := tx.Exec(ctx, open)
+		return denied("open database "+p.Database, open, err)
+	})
 }
 
 func (h *postgresHold) createDatabase(ctx context.Context, p Place) error {
@@ -75,7 +76,7 @@ func (h *postgresHold) shut(ctx context.Context, p Place) error {
 	if err := h.join(ctx, p); err != nil {
 		return err
 	}
-	return h.inTx(ctx, func(tx pgx.Tx) error {
+	return h.alone(ctx, func(tx pgx.Tx) error {
 		for _, text := range []string{
 			"REVOKE ALL ON DATABASE " + quote(p.Database) + " FROM PUBLIC",
 			"COMMENT ON DATABASE " + quote(p.Database) + " IS '" + commentOf(h.server.installation, p.Mark) + "'",
@@ -95,8 +96,19 @@ func (h *postgresHold) shut(ctx context.Context, p Place) error {
 	})
 }
 
-// publicLock keeps two runs from changing one database's rights at once, which PostgreSQL answers by an error.
+// publicLock keeps two runs from changing one database's row of pg_database at once, which PostgreSQL answers by an error
+// ("tuple concurrently updated"): one closes all databases to PUBLIC, another's among them.
 const publicLock = "public"
+
+// alone runs f in a transaction beside which no other run changes a database that is there.
+func (h *postgresHold) alone(ctx context.Context, f func(pgx.Tx) error) error {
+	return h.inTx(ctx, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, "SELECT pg_catalog.pg_advisory_xact_lock($1)", lockKey(publicLock)); err != nil {
+			return safe("wait for others who change databases", err)
+		}
+		return f(tx)
+	})
+}
 
 // CloseToPublic changes each database in a transaction of its own: it is closed, and everybody who is to enter has been
 // named, or nothing has changed.
@@ -107,7 +119,7 @@ func (h *postgresHold) CloseToPublic(ctx context.Context, databases []string) (c
 	}
 	for _, name := range open {
 		done := false
-		err := h.inTx(ctx, func(tx pgx.Tx) error {
+		err := h.alone(ctx, func(tx pgx.Tx) error {
 			done, err = h.closeToPublic(ctx, tx, name)
 			return err
 		})
@@ -131,9 +143,6 @@ func (h *postgresHold) openToPublic(ctx context.Context, databases []string) ([]
 }
 
 func (h *postgresHold) closeToPublic(ctx context.Context, tx pgx.Tx, name string) (bool, error) {
-	if _, err := tx.Exec(ctx, "SELECT pg_catalog.pg_advisory_xact_lock($1)", lockKey(publicLock)); err != nil {
-		return false, safe("wait for others who change rights", err)
-	}
 	open, err := h.openToPublic(ctx, []string{name}) // as it is now that we are alone
 	if err != nil || len(open) == 0 {
 		return false, err
