@@ -125,22 +125,30 @@ func (l *Ledger) sweep(ctx context.Context, dirty map[catalog.TenantID]bool, eve
 	return errors.Join(errs...)
 }
 
+// ends reports whether an error is the database's or the end of the time, so that nothing else would be done either. Any
+// other is one object's or one tenant's, and keeps no other from being looked at.
+func ends(ctx context.Context, err error) bool {
+	return errors.Is(err, catalog.ErrUnavailable) || ctx.Err() != nil
+}
+
 // bringIn applies what was kept and whose tenant is known by now.
 func (l *Ledger) bringIn(ctx context.Context) error {
 	ctx = catalog.WithActor(ctx, catalog.Actor{ID: actorStripe})
+	var errs []error
 	for after := StripeID(""); ; {
 		objects, err := l.host.Stripe.Waiting(ctx, after, sweepBatch)
 		if err != nil || len(objects) == 0 {
-			return err
+			return errors.Join(append(errs, err)...)
 		}
 		for _, object := range objects {
 			err := l.host.InTx(ctx, func(tx *catalog.Tx) error {
 				r := &run{l: l, tx: tx, at: l.clock().Truncate(time.Second)}
 				return r.waited(ctx, object)
 			})
-			if err != nil {
+			if err != nil && ends(ctx, err) {
 				return err
 			}
+			errs = some(errs, err)
 			after = object
 		}
 	}
@@ -154,6 +162,10 @@ func (r *run) waited(ctx context.Context, object StripeID) error {
 	in := &asked{object: object}
 	w, s, err := r.load(ctx, in)
 	if err != nil || w.TenantID != "" || w.State == "" {
+		return err
+	}
+	// It waits on: then nothing is written, however often it is looked at.
+	if tenant, named, err := r.l.whose(ctx, r.tx, w, s); err != nil || tenant == "" && named == w.NamedTenant {
 		return err
 	}
 	if err := r.claim(ctx, w, s); err != nil || w.TenantID == "" {
@@ -170,22 +182,39 @@ func (l *Ledger) lapse(ctx context.Context) error {
 	}
 	var errs []error
 	for _, t := range tenants {
-		errs = append(errs, l.mend(ctx, t))
+		err := l.mend(ctx, t)
+		if err != nil && ends(ctx, err) {
+			return err
+		}
+		errs = some(errs, err)
 	}
 	return errors.Join(errs...)
 }
 
+// maxErrors is how many errors of one sweep are told.
+const maxErrors = 8
+
+func some(errs []error, err error) []error {
+	if err == nil || len(errs) == maxErrors {
+		return errs
+	}
+	return append(errs, err)
+}
+
 // compare looks at everything.
 func (l *Ledger) compare(ctx context.Context) error {
+	var errs []error
 	for after := catalog.TenantID(""); ; {
 		tenants, err := l.host.Stripe.Drifted(ctx, after, sweepBatch)
 		if err != nil || len(tenants) == 0 {
-			return err
+			return errors.Join(append(errs, err)...)
 		}
 		for _, t := range tenants {
-			if err := l.mend(ctx, t); err != nil {
+			err := l.mend(ctx, t)
+			if err != nil && ends(ctx, err) {
 				return err
 			}
+			errs = some(errs, err)
 			after = t
 		}
 	}
