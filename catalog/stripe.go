@@ -164,7 +164,8 @@ func (s *StripeRecords) ForgetEvents(ctx context.Context, before string, limit i
 	return int(n), err
 }
 
-// PastDueSince says since when all accounts of a subscription up to that moment say past_due; "" if none does.
+// PastDueSince says since when all accounts of a subscription up to that moment say past_due, those included that were
+// recorded (PutPastDue) and have been forgotten; "" if none does.
 func (s *StripeRecords) PastDueSince(ctx context.Context, object StripeID, upTo string) (string, error) {
 	since, err := s.texts(ctx, "look since when it is past due", "stripe_past_due_since", string(object), upTo)
 	if err != nil || len(since) == 0 {
@@ -223,12 +224,13 @@ func (s *StripeRecords) Watermarks(ctx context.Context, object, customer StripeI
 	return of, ofCustomer, err
 }
 
-// WatermarksOfTenant returns at most 1000 watermarks of a tenant, by object, each with its plan.
+// WatermarksOfTenant returns at most 1000 watermarks of a tenant, those that can still change first, each with its plan.
 func (s *StripeRecords) WatermarksOfTenant(ctx context.Context, tenant TenantID) ([]StripeWatermark, error) {
 	return s.watermarks(ctx, "stripe_watermarks_of_tenant", storable(string(tenant)))
 }
 
-// WatermarksOfCustomer returns at most 1000 watermarks of a customer, by object.
+// WatermarksOfCustomer returns at most 1000 watermarks of a customer: the customer's own, those that can still change, and
+// the others, each by object.
 func (s *StripeRecords) WatermarksOfCustomer(ctx context.Context, customer StripeID) ([]StripeWatermark, error) {
 	return s.watermarks(ctx, "stripe_watermarks_of_customer", storable(string(customer)))
 }

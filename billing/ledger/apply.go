@@ -248,6 +248,9 @@ func (r *run) event(ctx context.Context, in *asked) (Outcome, error) {
 // load reads what is known of the object, its lock held.
 func (r *run) load(ctx context.Context, in *asked) (*catalog.StripeWatermark, *state, error) {
 	w, ofCustomer, err := r.tx.Stripe.Watermarks(ctx, in.object, in.customer)
+	if err == nil && in.customer == "" && w != nil && w.Customer != "" {
+		w, ofCustomer, err = r.tx.Stripe.Watermarks(ctx, in.object, w.Customer)
+	}
 	if err != nil {
 		return nil, nil, err
 	}
@@ -384,7 +387,7 @@ func (r *run) late(ctx context.Context, w *catalog.StripeWatermark, s *state) er
 		return err
 	}
 	if since == "" {
-		since = catalog.Timestamp(s.Last.At) // only the API said so, and this is when it was asked
+		since = catalog.Timestamp(r.l.clock()) // only the API said so, and this is when it was asked
 	}
 	return r.tx.Stripe.PutPastDue(ctx, w.Object, w.TenantID, since)
 }

@@ -45,12 +45,20 @@ DELETE FROM tenantgate.sys_stripe_events WHERE event_id IN (
 	ORDER BY e.received_at COLLATE "C" LIMIT $2)
 
 -- name: stripe_past_due_since
--- $1 a subscription, $2 the moment of its last account: since when every account of it says past_due.
-SELECT min(e.created_at COLLATE "C") FROM tenantgate.sys_stripe_events e
-WHERE e.object_id = $1 AND e.object_status = 'past_due' AND e.created_at COLLATE "C" <= $2
-	AND e.created_at COLLATE "C" >= (
-		SELECT coalesce(max(o.created_at COLLATE "C"), '') FROM tenantgate.sys_stripe_events o
-		WHERE o.object_id = $1 AND o.object_status NOT IN ('', 'past_due') AND o.created_at COLLATE "C" <= $2)
+-- $1 a subscription, $2 the moment of its last account: since when every account of it says past_due. What was recorded
+-- counts too, unless an account after it says otherwise: events are forgotten, and what the API said is none.
+SELECT min(late.since COLLATE "C") FROM (
+	SELECT e.created_at AS since FROM tenantgate.sys_stripe_events e
+	WHERE e.object_id = $1 AND e.object_status = 'past_due' AND e.created_at COLLATE "C" <= $2
+		AND e.created_at COLLATE "C" >= (
+			SELECT coalesce(max(o.created_at COLLATE "C"), '') FROM tenantgate.sys_stripe_events o
+			WHERE o.object_id = $1 AND o.object_status NOT IN ('', 'past_due') AND o.created_at COLLATE "C" <= $2)
+	UNION ALL
+	SELECT d.since FROM tenantgate.sys_past_due d
+	WHERE d.stripe_sub_id = $1 AND NOT EXISTS (
+		SELECT 1 FROM tenantgate.sys_stripe_events o
+		WHERE o.object_id = $1 AND o.object_status NOT IN ('', 'past_due')
+			AND o.created_at COLLATE "C" <= $2 AND o.created_at COLLATE "C" >= d.since)) AS late
 
 -- name: past_due_get
 SELECT d.since FROM tenantgate.sys_past_due d WHERE d.stripe_sub_id = $1
@@ -88,21 +96,24 @@ ON CONFLICT (object_id) DO UPDATE SET asked = sys_stripe_watermarks.asked + 1
 RETURNING asked
 
 -- name: stripe_watermarks_of_tenant
--- With the plan that sells the price: an active one before a retired one, then the smallest id.
+-- With the plan that sells the price: an active one before a retired one, then the smallest id. What entitled or can still
+-- change comes before what is over, and the latest first: a thousand payments keep no subscription out.
 SELECT w.object_id, w.customer_id, w.tenant_id, w.named_tenant, w.status, w.price_id, w.state, w.entitles, w.livemode, w.asked, w.applied, w.updated_at,
 	(SELECT p.id FROM core_pricing_plans p
 		WHERE w.price_id <> '' AND (p.stripe_price_monthly = w.price_id OR p.stripe_price_yearly = w.price_id)
 		ORDER BY CASE WHEN p.is_active THEN 0 ELSE 1 END, p.id COLLATE "C" LIMIT 1)
 FROM tenantgate.sys_stripe_watermarks w
 WHERE w.tenant_id = $1
-ORDER BY w.object_id COLLATE "C"
+ORDER BY CASE WHEN w.entitles THEN 0 WHEN w.status IN ('', 'completed', 'canceled', 'incomplete_expired') THEN 2 ELSE 1 END,
+	w.updated_at COLLATE "C" DESC, w.object_id COLLATE "C"
 LIMIT 1000
 
 -- name: stripe_watermarks_of_customer
 SELECT w.object_id, w.customer_id, w.tenant_id, w.named_tenant, w.status, w.price_id, w.state, w.entitles, w.livemode, w.asked, w.applied, w.updated_at, NULL
 FROM tenantgate.sys_stripe_watermarks w
 WHERE w.customer_id = $1
-ORDER BY w.object_id COLLATE "C"
+ORDER BY CASE WHEN w.object_id = $1 THEN 0 WHEN w.status IN ('', 'completed', 'canceled', 'incomplete_expired') THEN 2 ELSE 1 END,
+	w.object_id COLLATE "C"
 LIMIT 1000
 
 -- name: stripe_live_known
