@@ -67,7 +67,7 @@ func (p *Pages) goesOn(ctx context.Context, s *state) (bool, error) {
 	}
 	sub, err := p.stripe.Subscription(ctx, s.atStripe())
 	switch {
-	case errors.Is(err, ledger.ErrGone):
+	case notHere(err):
 		return false, nil
 	case err != nil:
 		return false, asking("subscription", err)
@@ -77,6 +77,12 @@ func (p *Pages) goesOn(ctx context.Context, s *state) (bool, error) {
 	}
 	_, err = p.ledger.Refresh(ctx, s.atStripe(), refreshed)
 	return false, asking("refresh", err)
+}
+
+// notHere reports whether Stripe says that it has no such object, or has it in the other mode, which it was of before the
+// API key was changed.
+func notHere(err error) bool {
+	return errors.Is(err, ledger.ErrGone) || errors.Is(err, stripeapi.ErrMode)
 }
 
 func (p *Pages) toCheckout(ctx context.Context, w http.ResponseWriter, r *http.Request, v *Visit, plan *catalog.PricingPlan, interval string) {
@@ -107,6 +113,9 @@ func (p *Pages) start(ctx context.Context, v *Visit, plan *catalog.PricingPlan, 
 			return v.link(Path), err
 		}
 		customer, err := p.customer(ctx, v, s)
+		if errors.Is(err, errChanged) && try < tries {
+			continue
+		}
 		if err != nil {
 			return "", err
 		}
@@ -183,6 +192,12 @@ func (p *Pages) open(ctx context.Context, v *Visit, o stripeapi.Order, plan cata
 		return "", err
 	}
 	made, err := p.stripe.CreateCheckout(ctx, o, key)
+	if bad := new(stripeapi.Error); errors.As(err, &bad) && bad.Replayed {
+		if err := p.release(ctx, v, key); err != nil {
+			return "", err
+		}
+		return "", asking("create checkout", errors.Join(errChanged, err))
+	}
 	if err != nil {
 		return "", asking("create checkout", err)
 	}
@@ -205,6 +220,17 @@ func (p *Pages) open(ctx context.Context, v *Visit, o stripeapi.Order, plan cata
 	return made.URL, nil
 }
 
+// release lets go of a key to which Stripe would give for a day the answer that it has given once.
+func (p *Pages) release(ctx context.Context, v *Visit, key string) error {
+	_, err := p.host.ChangeStripeCustomer(ctx, v.Tenant, func(_ *catalog.Tx, row *catalog.StripeCustomer) error {
+		if row.CheckoutKey == key && row.CheckoutSession == "" {
+			row.CheckoutKey, row.CheckoutHash = "", ""
+		}
+		return nil
+	})
+	return err
+}
+
 // standingCheckout looks at the checkout that was made last: "" if a new one is to be made. One that asks for something
 // else is ended; one that was paid is written down, and errChanged.
 func (p *Pages) standingCheckout(ctx context.Context, v *Visit, row *catalog.StripeCustomer, hash string) (string, error) {
@@ -216,7 +242,7 @@ func (p *Pages) standingCheckout(ctx context.Context, v *Visit, row *catalog.Str
 		session, err = p.stripe.Checkout(ctx, session.ID) // it may have been paid at this very moment
 	}
 	switch {
-	case errors.Is(err, ledger.ErrGone):
+	case notHere(err):
 		return "", nil
 	case err != nil:
 		return "", asking("checkout", err)

@@ -57,7 +57,7 @@ func (p *Pages) comeBack(ctx context.Context, r *http.Request, v *Visit) (outcom
 	session, err := p.stripe.Checkout(ctx, ledger.StripeID(id))
 	what := nothing
 	switch {
-	case errors.Is(err, ledger.ErrGone):
+	case notHere(err):
 		return nothing, nil
 	case err != nil:
 		err = asking("checkout", err)

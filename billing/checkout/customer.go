@@ -41,6 +41,12 @@ func (p *Pages) customer(ctx context.Context, v *Visit, s *state) (ledger.Stripe
 	made, err := p.stripe.CreateCustomer(ctx, stripeapi.Customer{
 		Name: row.Name, Email: row.Email, Metadata: map[string]string{ledger.MetadataTenant: string(v.Tenant)},
 	}, row.CreationKey)
+	if bad := new(stripeapi.Error); errors.As(err, &bad) && (bad.Replayed || bad.Param == "email") {
+		if err := p.remake(ctx, v, row.CreationKey, bad.Param == "email"); err != nil {
+			return "", err
+		}
+		return "", asking("create customer", errors.Join(errChanged, err))
+	}
 	if err != nil {
 		return "", asking("create customer", err)
 	}
@@ -63,6 +69,22 @@ func (p *Pages) keep(ctx context.Context, v *Visit, key string, made ledger.Stri
 		return "", asking("create customer", errors.New("it was replaced meanwhile"))
 	}
 	return ledger.StripeID(row.CustomerID), nil
+}
+
+// remake has the customer made under another key the next time, and, where Stripe does not take the e-mail address, without
+// one: otherwise it would answer for a day what it has answered once, or for ever.
+func (p *Pages) remake(ctx context.Context, v *Visit, key string, nameless bool) error {
+	_, err := p.host.ChangeStripeCustomer(ctx, v.Tenant, func(_ *catalog.Tx, row *catalog.StripeCustomer) error {
+		if row.CustomerID != "" || row.CreationKey != key {
+			return nil
+		}
+		row.CreationKey = newKey()
+		if nameless {
+			row.Email = ""
+		}
+		return nil
+	})
+	return err
 }
 
 // forget has a new customer made the next time: Stripe does not have this one.

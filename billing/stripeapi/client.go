@@ -237,6 +237,7 @@ type noted struct {
 	request    string
 	retryAfter time.Duration
 	should     string // Stripe-Should-Retry
+	replayed   bool   // Idempotent-Replayed
 	tooLarge   bool
 }
 
@@ -260,6 +261,7 @@ func (b bounded) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	note.status, note.request = resp.StatusCode, resp.Header.Get("Request-Id")
 	note.should = resp.Header.Get("Stripe-Should-Retry")
+	note.replayed = resp.Header.Get("Idempotent-Replayed") == "true"
 	note.retryAfter = retryAfter(resp.Header.Get("Retry-After"))
 	resp.Body = &capped{ReadCloser: resp.Body, left: maxAnswer, note: note}
 	return resp, nil

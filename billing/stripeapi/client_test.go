@@ -421,3 +421,23 @@ func TestWhatIsSentSaysNothingOfThisMachine(t *testing.T) {
 		t.Errorf("%v", got)
 	}
 }
+
+// Stripe gives the answer of a key again, its own failures too: trying again with that key is of no use.
+func TestAnAnswerThatIsGivenAgainIsSaidToBe(t *testing.T) {
+	asked := 0
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		asked++
+		w.Header().Set("Idempotent-Replayed", "true")
+		w.WriteHeader(http.StatusInternalServerError)
+	}))
+	t.Cleanup(server.Close)
+	c, err := New(Config{Key: secret.New("sk_test_replayed"), URL: server.URL, Sleep: func(context.Context, time.Duration) error { return nil }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	_, err = c.CreateCustomer(t.Context(), Customer{Name: "x"}, "key")
+	if bad := new(Error); !errors.As(err, &bad) || !bad.Replayed || asked != 1 {
+		t.Errorf("%v, asked %d times", err, asked)
+	}
+}

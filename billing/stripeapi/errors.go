@@ -30,6 +30,9 @@ type Error struct {
 	RequestID string
 	// RetryAfter is what Stripe asked for; 0: nothing.
 	RetryAfter time.Duration
+	// Replayed: it is what Stripe answered to the idempotency key before, and answers to it for a day at least, its own
+	// failures included. Only another key gets another answer.
+	Replayed bool
 }
 
 // Error implements error.
@@ -66,7 +69,7 @@ func (e *Error) Refused() bool {
 // again reports whether another attempt makes sense. Every request of ours can be repeated: it reads, or it has a key.
 func (e *Error) again(note *noted) bool {
 	switch {
-	case note.tooLarge || note.should == "false":
+	case note.tooLarge || note.replayed || note.should == "false":
 		return false
 	case note.should == "true":
 		return true
@@ -81,7 +84,7 @@ var keyForm = regexp.MustCompile(`(^|[^A-Za-z0-9])(sk|rk|pk|whsec|ek|cs|seti|pi)
 
 // fault makes an Error of what stripe-go returned.
 func (c *Client) fault(err error, note *noted) *Error {
-	f := &Error{Status: note.status, RequestID: word(note.request), RetryAfter: note.retryAfter}
+	f := &Error{Status: note.status, RequestID: word(note.request), RetryAfter: note.retryAfter, Replayed: note.replayed}
 	var said *stripe.Error
 	switch {
 	case note.tooLarge:
