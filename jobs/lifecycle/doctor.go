@@ -246,9 +246,10 @@ func (v *visit) connect(ctx context.Context, row *tenantRow, uri catalog.DBURI) 
 		v.skip("databases that are neither PostgreSQL nor SQLite: no look was taken whether they connect")
 		return
 	}
-	if row.record != nil && !row.ours(uri) {
-		v.found(row.ID, CheckElsewhere, "if that is meant, drop "+row.record.DatabaseName+" by hand; else: tenantgate tenant update "+id+" --db-url-file -",
-			"db_url does not lead to %s, which provisioning made for it", row.record.DatabaseName)
+	if row.record != nil {
+		if there, err := leadsTo(ctx, uri, row.record); err == nil && !there {
+			v.elsewhere(row)
+		}
 	}
 	err := tenantdb.Ping(ctx, uri)
 	switch {
@@ -261,6 +262,11 @@ func (v *visit) connect(ctx context.Context, row *tenantRow, uri catalog.DBURI) 
 	}
 	v.place(ctx, row.ID, uri)
 	v.schema(ctx, row, uri)
+}
+
+func (v *visit) elsewhere(row *tenantRow) {
+	v.found(row.ID, CheckElsewhere, "if that is meant, drop "+row.record.DatabaseName+" by hand; else: tenantgate tenant update "+word(string(row.ID))+" --db-url-file -",
+		"db_url does not lead to %s, which provisioning made for it", row.record.DatabaseName)
 }
 
 // place notes the databases of our own server that tenants live in, whoever made them.

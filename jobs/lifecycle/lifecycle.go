@@ -69,6 +69,16 @@ func (r *tenantRow) ours(uri catalog.DBURI) bool {
 	return r.record != nil && tenantdb.PlaceOf(r.record, true).Names(uri)
 }
 
+// leadsTo reports whether a URI leads to the database that a record names: by its names, and on the server that it was
+// made on, since a database that was moved may be called the same where it is now.
+func leadsTo(ctx context.Context, uri catalog.DBURI, record *catalog.TenantDatabase) (bool, error) {
+	if !tenantdb.PlaceOf(record, true).Names(uri) {
+		return false, nil
+	}
+	where, err := tenantdb.IdentityOf(ctx, uri)
+	return where == record.Server, err
+}
+
 // pageSize is how many rows are read at once.
 const pageSize = 500
 

@@ -151,6 +151,9 @@ func (r *Remover) backUp(ctx context.Context, tenant catalog.TenantID, dir strin
 	if err != nil {
 		return nil, err
 	}
+	if err := r.covers(ctx, tenant, uri); err != nil {
+		return nil, err
+	}
 	made, err := backup.Make(ctx, backup.Config{Dir: dir, Name: string(tenant), Clock: r.deps.Clock}, uri, func(dir string, made *backup.Copy) error {
 		return r.writeRows(ctx, row, dir, made)
 	})
@@ -159,6 +162,32 @@ func (r *Remover) backUp(ctx context.Context, tenant catalog.TenantID, dir strin
 	}
 	details := map[string]any{"bytes": made.Bytes, "tables": len(made.Tables), "rows": made.Rows}
 	return made, r.deps.Host.BackupMade(ctx, tenant, made.Path, made.SHA256, details)
+}
+
+// covers refuses a backup of another database than the one that the removal would drop.
+func (r *Remover) covers(ctx context.Context, tenant catalog.TenantID, uri catalog.DBURI) error {
+	record, err := r.deps.Host.TenantDatabases.Get(ctx, tenant)
+	if errors.Is(err, catalog.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	same, err := leadsTo(ctx, uri, record)
+	if err != nil || same {
+		return err
+	}
+	if r.deps.Server != nil {
+		found, err := r.deps.Server.Look(ctx, []string{record.DatabaseName})
+		if err != nil {
+			return err
+		}
+		if _, there := found[record.DatabaseName]; !there {
+			return nil
+		}
+	}
+	return fmt.Errorf("db_url does not lead to database %s, which provisioning made for the tenant and its removal drops: the backup would not hold it; "+
+		"drop it by hand, or have db_url lead to it", record.DatabaseName)
 }
 
 // writeRows writes the manifest, and a file of JSON lines for each kind of row.
@@ -218,12 +247,12 @@ func lines[ID ~string, T any](ctx context.Context, table *catalog.Table[ID, T], 
 // ErrConflict: it must not be removed, see catalog.BeginPurge.
 func (r *Remover) Purge(ctx context.Context, tenant catalog.TenantID) (Fate, error) {
 	var fate Fate
-	record, err := r.deps.Host.TenantDatabases.Get(ctx, tenant)
-	if errors.Is(err, catalog.ErrNotFound) {
-		record, err = nil, nil
-	}
+	record, hold, err := r.held(ctx, tenant)
 	if err != nil {
 		return fate, err
+	}
+	if hold != nil {
+		defer func() { _ = hold.Close() }() // it ends with its connection at the latest
 	}
 	if fate.Paying, err = r.paying(ctx, tenant); err != nil {
 		return fate, err
@@ -234,11 +263,6 @@ func (r *Remover) Purge(ctx context.Context, tenant catalog.TenantID) (Fate, err
 	}
 	drop := func() error { return nil }
 	if record != nil {
-		hold, err := r.hold(ctx, record)
-		if err != nil {
-			return fate, err
-		}
-		defer func() { _ = hold.Close() }() // it ends with its connection at the latest
 		fate.Database, fate.Role = record.DatabaseName, record.RoleName
 		details["database"], details["role"] = record.DatabaseName, record.RoleName
 		drop = func() error { return hold.Drop(ctx, tenantdb.PlaceOf(record, true)) }
@@ -254,6 +278,33 @@ func (r *Remover) Purge(ctx context.Context, tenant catalog.TenantID) (Fate, err
 	}
 	fate.Purged = true
 	return fate, nil
+}
+
+// held is the record of the tenant's database and the right to change that; nil, nil without one. The record is read again
+// once nobody else has the tenant: another run may have removed it meanwhile, and the id may have been given anew.
+func (r *Remover) held(ctx context.Context, tenant catalog.TenantID) (*catalog.TenantDatabase, tenantdb.Hold, error) {
+	record, err := r.deps.Host.TenantDatabases.Get(ctx, tenant)
+	if errors.Is(err, catalog.ErrNotFound) {
+		return nil, nil, nil
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	hold, err := r.hold(ctx, record)
+	if err != nil {
+		return nil, nil, err
+	}
+	again, err := r.deps.Host.TenantDatabases.Get(ctx, tenant)
+	if err == nil && again.Mark != record.Mark {
+		err = errors.New("its database has just become another one: try again")
+	}
+	if err != nil && !errors.Is(err, catalog.ErrNotFound) {
+		return nil, nil, errors.Join(err, hold.Close())
+	}
+	if err != nil {
+		return nil, hold, nil //nolint:nilerr // the record is gone: so is what it named
+	}
+	return again, hold, nil
 }
 
 // hold takes the tenant's database, on the server that the record names and on no other.

@@ -176,3 +176,39 @@ func TestBackupIsMadeBeforeAnythingIsRemoved(t *testing.T) {
 		}
 	})
 }
+
+// A tenant that was moved keeps its names: what is copied has to be what is dropped.
+func TestBackupIsOfTheDatabaseThatIsDropped(t *testing.T) {
+	onBothEngines(t, func(t *testing.T, w *world) {
+		ctx := t.Context()
+		w.provision("acme", "globex")
+		elsewhere := w.uris["globex"]
+		if w.host.Engine() == catalog.EngineSQLite { // the same name in another directory
+			record, err := w.host.TenantDatabases.Get(ctx, "acme")
+			must(t, err)
+			path := filepath.Join(t.TempDir(), record.DatabaseName)
+			must(t, os.WriteFile(path, nil, 0o600))
+			elsewhere = catalog.NewDBURI("sqlite:///" + path)
+		}
+		_, err := w.host.Tenants.Change(ctx, "acme", func(row *catalog.TenantCatalog) error {
+			row.DBURL = elsewhere
+			return nil
+		})
+		must(t, err)
+		if got := w.findings("acme"); !strings.Contains(got, "acme elsewhere") {
+			t.Errorf("the doctor says %q", got)
+		}
+		dir := t.TempDir()
+		_, err = w.remover().Delete(ctx, Deletion{Tenant: "acme", BackupDir: dir}, nil)
+		if !errors.Is(err, ErrBackup) || !strings.Contains(err.Error(), "would not hold it") {
+			t.Errorf("%v", err)
+		}
+		must(t, tenantdb.Ping(ctx, w.uris["acme"]))
+		if left, _ := os.ReadDir(dir); len(left) > 0 {
+			t.Errorf("left: %v", left)
+		}
+		if n, err := w.remover().PurgeDue(ctx); n != 0 || err != nil {
+			t.Errorf("%d removed without a backup: %v", n, err)
+		}
+	})
+}

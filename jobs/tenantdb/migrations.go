@@ -168,10 +168,22 @@ func Ping(ctx context.Context, uri catalog.DBURI) error {
 	return safe("connect to the tenant's database", db.QueryRowContext(ctx, "SELECT 1").Scan(new(int)))
 }
 
-// IdentityOf tells the server that a URI leads to from others, as Server.Identity does.
+// IdentityOf tells the server that a URI leads to, or the directory of its file, from others, as Server.Identity does.
 func IdentityOf(ctx context.Context, uri catalog.DBURI) (id string, err error) {
-	if EngineOf(uri) != catalog.EnginePostgreSQL {
-		return "", errors.New("only PostgreSQL says who it is")
+	switch EngineOf(uri) {
+	case catalog.EnginePostgreSQL:
+	case catalog.EngineSQLite:
+		path, err := sqlitePath(uri)
+		if err != nil {
+			return "", err
+		}
+		dir, err := filepath.Abs(filepath.Dir(path))
+		if err == nil {
+			dir, err = filepath.EvalSymlinks(dir)
+		}
+		return dir, safe("look at the directory of the tenant's file", err)
+	default:
+		return "", errors.New("db_url names neither a PostgreSQL nor a SQLite database")
 	}
 	cfg, err := postgresConfig(uri)
 	if err != nil {
