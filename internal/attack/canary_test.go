@@ -50,6 +50,7 @@ type nest struct {
 	dir          string            // of files that references lead to
 	provider     *leakyProvider
 	world        *gatetest.World
+	stripe       leakyStripe
 	middleware   bool
 	admin        *httptest.Server // the admin listener
 
@@ -94,6 +95,7 @@ func newNest(t *testing.T) *nest {
 	}
 	n.store(t)
 	n.seed(t)
+	n.startStripe(t)
 	return n
 }
 
@@ -217,6 +219,7 @@ func (n *nest) configure(c *config.Config) {
 	c.Identity.Providers[0].ClientSecret = secret.New(n.clientSecret)
 	c.Telemetry.Traces, c.Telemetry.Log.Level = "otlp", "debug"
 	c.Tenants.BaseDomain = baseDomain
+	n.configureStripe(c)
 	c.Limits.BodyBytes = 1 << 10
 	c.Upstreams["dead"] = router.UpstreamConfig{URLs: []string{"http://127.0.0.1:1"}}
 	c.Routes = []router.RouteConfig{
@@ -254,6 +257,7 @@ func (n *nest) visit(t *testing.T, l net.Listener) {
 	n.probes(t, session)
 	n.tokens(t)
 	n.logouts(t)
+	n.stripeEvents(t)
 	n.administrator(t)
 	n.rows(t)
 	n.pages(t, session)
@@ -392,7 +396,7 @@ func (n *nest) complete(t *testing.T) {
 	for where, wants := range map[string][]string{
 		"log": {
 			`"msg":"request"`, `"msg":"request denied"`, `"msg":"panic while serving a request"`, `"code":"host_database_unavailable"`,
-			`"path":"/t/plain/app/x"`, `"level":"WARN"`,
+			`"path":"/t/plain/app/x"`, `"level":"WARN"`, "stripe event refused", "stripe event failed and is recorded",
 		},
 		"span": {"decide", "load", "upstream", "request"}, "/metrics": {"tenantgate_requests_total{"}, "/readyz": {"ready"},
 		"answer": {"<html", `"code":"tenant_misconfigured"`, "workspace"}, ownLink: {"/_gate/login"}, "explain": {`"steps"`},

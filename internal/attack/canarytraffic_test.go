@@ -12,11 +12,13 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/tenantgate/tenantgate/catalog"
 	"github.com/tenantgate/tenantgate/config"
 	"github.com/tenantgate/tenantgate/internal/gatetest"
 	"github.com/tenantgate/tenantgate/internal/secret"
+	"github.com/tenantgate/tenantgate/internal/stripefake"
 	"github.com/tenantgate/tenantgate/router"
 )
 
@@ -178,6 +180,7 @@ func (n *nest) outage(t *testing.T) {
 	c := n.client(t)
 	back := n.begin(t, c, "owner")
 	strange := n.provider.mint(t, "inactive", gatetest.Audience, 0)
+	late := n.subscriptionEvent("late", `"cus_canary"`)
 	n.server.Stop(t)
 	if a := do(t, c, request(t, http.MethodGet, back)); a.status != 503 {
 		t.Errorf("the end of a sign-in while the host database is down: %d %s", a.status, a.body)
@@ -185,6 +188,7 @@ func (n *nest) outage(t *testing.T) {
 	n.send(t, probe{path: "/t/plain/app/x", header: map[string]string{"Authorization": "Bearer " + strange}, code: "host_database_unavailable"})
 	n.send(t, probe{path: "/_gate/whoami", header: map[string]string{"Authorization": "Bearer " + strange}, code: "host_database_unavailable"})
 	n.look(t, http.MethodGet, "/_gate/login", n.plant("session cookie during an outage")+n.plant("session cookie's other half"))
+	n.event(t, late, stripefake.Sign([]byte(late), time.Now(), secret.New(n.stripe.current)), 503)
 	n.server.Start(t)
 }
 
