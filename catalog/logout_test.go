@@ -24,5 +24,6 @@ func hotLogout() map[string][]string {
 
 // deletesByAge: statements that remove whatever is older than a value.
 func deletesByAge(name string) bool {
-	return name == "session_delete_expired" || name == "logout_token_delete_expired" || name == "sign_up_delete_old"
+	return name == "session_delete_expired" || name == "logout_token_delete_expired" || name == "sign_up_delete_old" ||
+		name == "stripe_events_forget"
 }

@@ -280,8 +280,8 @@ func (s *StripeRecords) SetEntitles(ctx context.Context, object StripeID, entitl
 
 // LiveKnown reports whether anything of Stripe's live mode was ever recorded.
 func (s *StripeRecords) LiveKnown(ctx context.Context) (bool, error) {
-	n, err := s.texts(ctx, "look for live mode", "stripe_live_known")
-	return err == nil && len(n) == 1 && n[0] == "1", err
+	found, err := s.texts(ctx, "look for live mode", "stripe_live_known")
+	return len(found) > 0, err
 }
 
 // SubscriptionTenants returns the tenants that rows of a subscription name, at most two.

@@ -30,5 +30,10 @@ func hotStripe() map[string][]string {
 		"subscription_tenants":          {"'sub9'"},
 		"customer_tenants":              {"'cus9'"},
 		"stripe_drift":                  {"'y9'"},
+		"stripe_drifted":                {"'y9'", "100"},
+		"stripe_waiting":                {"'sub9'", "100"},
+		"stripe_lapsing":                {"100"},
+		"stripe_live_known":             nil,
+		"stripe_events_forget":          {"'0'", "100"},
 	}
 }

@@ -117,7 +117,7 @@ ORDER BY CASE WHEN w.object_id = $1 THEN 0 WHEN w.status IN ('', 'completed', 'c
 LIMIT 1000
 
 -- name: stripe_live_known
-SELECT count(*) FROM (SELECT 1 FROM tenantgate.sys_stripe_watermarks w WHERE w.livemode LIMIT 1) AS one
+SELECT w.object_id FROM tenantgate.sys_stripe_watermarks w WHERE w.livemode = TRUE LIMIT 1
 
 -- name: subscriptions_settled
 -- $1 tenant: its rows, and whoever's rows of the subscriptions that are the tenant's.
@@ -157,7 +157,7 @@ LIMIT $2
 -- name: stripe_lapsing
 -- $1 how many: tenants of which a past_due subscription entitles, which the clock may have ended.
 SELECT DISTINCT w.tenant_id FROM tenantgate.sys_stripe_watermarks w
-WHERE w.status = 'past_due' AND w.entitles AND w.tenant_id <> ''
+WHERE w.status = 'past_due' AND w.entitles AND w.tenant_id > ''
 LIMIT $1
 
 -- name: stripe_drifted
