@@ -64,7 +64,9 @@ func (n *nest) subscriptionEvent(id, customer string) string {
 func (n *nest) stripeEvents(t *testing.T) {
 	t.Helper()
 	current, old := secret.New(n.stripe.current), secret.New(n.stripe.old)
-	sign := func(body string, keys ...secret.Text) string { return stripefake.Sign([]byte(body), time.Now(), keys...) }
+	sign := func(body string, keys ...secret.Text) string {
+		return stripefake.Sign([]byte(body), time.Now(), keys...)
+	}
 	customer := fmt.Sprintf(`{"id":"cus_canary","email":%q}`, n.plant("customer's e-mail")+"@x")
 	good := n.subscriptionEvent("good", customer)
 	n.event(t, good, sign(good, current), 500)
