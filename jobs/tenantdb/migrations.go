@@ -109,7 +109,7 @@ func failed(p *goose.PartialError) error {
 	if pg, ok := errors.AsType[*pgconn.PgError](p.Err); ok {
 		why := "SQLSTATE " + pg.Code
 		if strings.HasPrefix(pg.Code, "42") {
-			why += ": " + oneLine(pg.Message)
+			why += ": " + oneLine(withoutLiteral(pg.Message))
 		}
 		for _, named := range []string{pg.TableName, pg.ColumnName, pg.ConstraintName} {
 			if named != "" {
@@ -126,6 +126,16 @@ func failed(p *goose.PartialError) error {
 		return &fault{op: "migration " + name, kind: ErrUnavailable, why: why}
 	}
 	return fmt.Errorf("%w: %s: %s", ErrMigration, name, why)
+}
+
+// withoutLiteral is a message of the parser without the place that it repeats of the file, if that is or holds a literal: it
+// may be a password.
+func withoutLiteral(message string) string {
+	before, near, found := strings.Cut(message, " at or near ")
+	if !found || !strings.ContainsAny(near, "'$") {
+		return message
+	}
+	return before + " at or near a literal"
 }
 
 // maxMessage bounds what is repeated of an engine's words, in bytes.
@@ -221,7 +231,7 @@ func (m *Migrations) provided(ctx context.Context, uri catalog.DBURI, f func(*go
 		if err != nil {
 			return err
 		}
-		lock, err := lockFile(ctx, path+".migrating")
+		lock, err := lockFile(ctx, path+migratingSuffix)
 		if err != nil {
 			return err
 		}

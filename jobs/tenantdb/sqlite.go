@@ -18,7 +18,8 @@ import (
 
 const (
 	sqliteSuffix    = ".db"
-	installationTag = 8 // characters of the installation's id in a file's name
+	migratingSuffix = ".migrating" // of the lock beside a file whose schema changes; a killed run leaves it
+	installationTag = 8            // characters of the installation's id in a file's name
 	filePoll        = 20 * time.Millisecond
 )
 
@@ -199,7 +200,7 @@ func syncDirectory(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// Drop removes the file and what SQLite keeps beside it.
+// Drop removes the file and what SQLite and migrations keep beside it.
 func (h *sqliteHold) Drop(_ context.Context, p Place) error {
 	if filepath.Base(p.Database) != p.Database || !strings.HasPrefix(p.Database, namePrefix) || !strings.HasSuffix(p.Database, sqliteSuffix) {
 		return fmt.Errorf("file of tenant %w: its name is none that we give; it stays", ErrForeign)
@@ -208,7 +209,7 @@ func (h *sqliteHold) Drop(_ context.Context, p Place) error {
 	if err == nil && !info.Mode().IsRegular() {
 		return fmt.Errorf("file %s %w: it is no regular file; it stays", p.Database, ErrForeign)
 	}
-	for _, beside := range []string{"-journal", "-wal", "-shm", ""} { // the file last: until then it can be dropped again
+	for _, beside := range []string{"-journal", "-wal", "-shm", migratingSuffix, ""} { // the file last: until then it can be dropped again
 		if err := os.Remove(h.server.path(p) + beside); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return safe("remove the tenant's file "+p.Database, err)
 		}
