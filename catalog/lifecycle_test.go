@@ -120,8 +120,10 @@ func TestSchemasAreRecordedAndOnlyChangesAudited(t *testing.T) {
 // in one of the two lists.
 func TestPurgeEndsEveryRowOfTheTenantAndNoOther(t *testing.T) {
 	stay := []string{
-		"sys_changes",  // the change log: keys that end with their age
-		"sys_sign_ups", // bounds sign-ups; ends within the hour
+		"sys_changes",         // the change log: keys that end with their age
+		"sys_sign_ups",        // bounds sign-ups; ends within the hour
+		"sys_stripe_events",   // each is applied once
+		"sys_tenant_sign_ups", // one tenant a person, also once that is gone
 	}
 	onBothEngines(t, func(t *testing.T, url string) {
 		h, now := moving(t, url)
@@ -144,6 +146,13 @@ func TestPurgeEndsEveryRowOfTheTenantAndNoOther(t *testing.T) {
 			must(t, h.APITokens.Insert(ctx, &APIToken{UserID: "ann", TenantID: id, Kind: TokenUser, MAC: "m"}))
 			must(t, h.HoldTenant(ctx, Hold{Tenant: id, Holder: "migrate:1", Lasts: time.Minute}))
 			must(t, h.SawTenantSchema(ctx, TenantSchema{TenantID: id, Version: 1}, false, nil))
+			must(t, h.InTx(ctx, func(tx *Tx) error {
+				_, err := tx.ChangeStripeCustomer(ctx, id, func(_ *Tx, row *StripeCustomer) error {
+					row.CustomerID = "cus_" + string(id)
+					return nil
+				})
+				return errors.Join(err, tx.Stripe.PutWatermark(ctx, &StripeWatermark{Object: "sub_" + StripeID(id), TenantID: id}), tx.Stripe.PutPastDue(ctx, "sub_"+StripeID(id), id, "1"))
+			}))
 			execAs(t, url, h, "INSERT INTO tenantgate.sys_sessions (id, user_id, host, mac, created_at, expires_at, tenant_id) VALUES ('chose-"+string(id)+"', 'ann', 'h', 'm', '1', '9', '"+string(id)+"')")
 			execAs(t, url, h, "INSERT INTO tenantgate.sys_sessions (id, user_id, host, mac, created_at, expires_at, only_tenant) VALUES ('only-"+string(id)+"', 'ann', 'h', 'm', '1', '9', '"+string(id)+"')")
 		}

@@ -113,8 +113,8 @@ func (tx *Tx) lockedActive(ctx context.Context, tenant TenantID) (bool, error) {
 type owned struct{ table, column string }
 
 // tenantsRows are all rows that end with their tenant, the tenant's own and the deletion's last. What is not among them
-// and names a tenant is a record: the audit log and its chain, the change log, jobs, and sys_sign_ups, which bounds
-// sign-ups and ends within the hour.
+// and names a tenant is a record: the audit log and its chain, the change log, jobs, Stripe's events, each of which is
+// applied once, sys_tenant_sign_ups, which allows one a person, and sys_sign_ups, which ends within the hour.
 func tenantsRows() []owned {
 	const own = ownSchema + "."
 	return []owned{
@@ -122,6 +122,9 @@ func tenantsRows() []owned {
 		{"core_subscriptions", "tenant_id"},
 		{own + "core_tenant_domains", "tenant_id"},
 		{own + "sys_api_tokens", "tenant_id"},
+		{own + "sys_stripe_customers", "tenant_id"}, // whoever gets the id next pays as somebody else
+		{own + "sys_stripe_watermarks", "tenant_id"},
+		{own + "sys_past_due", "tenant_id"},
 		{own + "sys_handoffs", "tenant_id"},
 		{own + "sys_handoffs", "only_tenant"},
 		{own + "sys_sessions", "only_tenant"},

@@ -27,8 +27,12 @@ type known struct {
 }
 
 // settle makes all rows of a tenant's known objects, whoever wrote them, say what Stripe said, sees to it that the newest row
-// is one that entitles if any of these does, and has the tenant's plan_tier follow. The tenant's lock is held.
+// is one that entitles if any of these does, and has the tenant's plan_tier follow. A tenant that is gone gets no rows, lest
+// the next one of its id has them. The tenant's lock is held.
 func (r *run) settle(ctx context.Context, tenant catalog.TenantID) error {
+	if there, err := exists(ctx, r.tx, tenant); err != nil || !there {
+		return err
+	}
 	marks, err := r.tx.Stripe.WatermarksOfTenant(ctx, tenant)
 	if err != nil {
 		return err

@@ -24,11 +24,13 @@ func (l *Ledger) whose(ctx context.Context, tx *catalog.Tx, w *catalog.StripeWat
 		}
 	}
 	if w.TenantID != "" {
-		return w.TenantID, "", nil
+		if there, err := exists(ctx, tx, w.TenantID); err != nil || there {
+			return w.TenantID, "", err
+		}
 	}
 	recorded, err := tx.Stripe.SubscriptionTenants(ctx, w.Object)
 	if err != nil || len(recorded) == 1 {
-		return one(recorded), "", err
+		return present(ctx, tx, one(recorded), "", err)
 	}
 	if l.cfg.TrustMetadata {
 		for _, m := range append(metadata, reference(s)) {
@@ -46,7 +48,18 @@ func (l *Ledger) whose(ctx context.Context, tx *catalog.Tx, w *catalog.StripeWat
 		return "", named, nil
 	}
 	recorded, err = tx.Stripe.CustomerTenants(ctx, w.Customer)
-	return one(recorded), named, err
+	return present(ctx, tx, one(recorded), named, err)
+}
+
+// present is the tenant if it is there, else nobody: what records name may be gone, or not be there yet.
+func present(ctx context.Context, tx *catalog.Tx, tenant catalog.TenantID, named string, err error) (catalog.TenantID, string, error) {
+	if err != nil || tenant == "" {
+		return "", named, err
+	}
+	if there, err := exists(ctx, tx, tenant); err != nil || there {
+		return tenant, named, err
+	}
+	return "", named, nil
 }
 
 // reference is the client_reference_id of the object's session, as metadata.

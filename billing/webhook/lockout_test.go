@@ -179,3 +179,29 @@ func TestWhatWaitsIsNotWrittenAnew(t *testing.T) {
 		t.Errorf("written at %s", now)
 	}
 }
+
+// A tenant that is gone gets no rows any more, and the next one of its id neither pays nor is paid for by it.
+func TestATenantThatIsGoneGetsNoRows(t *testing.T) {
+	onBothEngines(t, func(t *testing.T, url string) {
+		r := newRig(t, url, rigConfig{})
+		r.fhsaas("acme", "sub_1", "active", start) // its own checkout: nothing is signed
+		s := r.acme("active").but(func(s *sub) { s.metadata = nil })
+		if got := r.deliver(event("evt_1", "customer.subscription.created", start, s.object(currentShape), nil)); got != "processed" {
+			t.Fatal(got)
+		}
+		r.must(r.host.Subscriptions.Delete(t.Context(), r.only("acme").ID))
+		r.must(r.host.Tenants.Delete(t.Context(), "acme"))
+		r.must(r.ledger.Sweep(t.Context()))
+		if rows := r.rows("acme"); len(rows) != 0 {
+			t.Errorf("swept in: %s", describe(rows[0]))
+		}
+		if got := r.deliver(event("evt_2", "customer.subscription.updated", at(60), s.object(currentShape), obj{})); got != "kept" || len(r.rows("acme")) != 0 {
+			t.Errorf("%s, %d rows", got, len(r.rows("acme")))
+		}
+		r.must(r.host.Tenants.Insert(t.Context(), &catalog.TenantCatalog{ID: "acme"}))
+		r.must(r.ledger.Sweep(t.Context()))
+		if r.entitled("acme", billing.Config{}) {
+			t.Error("the next one of its id is paid for by it")
+		}
+	})
+}
