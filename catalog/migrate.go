@@ -52,6 +52,10 @@ func (h *HostDatabase) migrate(ctx context.Context) (Report, error) {
 			return report, err
 		}
 	}
+	taken, err := h.takeTriggerRights(ctx)
+	if report.Changes = append(report.Changes, taken...); err != nil {
+		return report, err
+	}
 	if p.doubled {
 		kinds := doubtKinds(true)
 		report.Doubts = []Doubt{kinds[0]}

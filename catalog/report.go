@@ -46,6 +46,8 @@ func Migrate(ctx context.Context, cfg Config) (Report, error) {
 //	unreachable_id          rows without an id
 //	tenant_without_host     tenants whose id is no host label and that have no slug
 //	slug_shadowed           slugs that equal a tenant's id
+//	audit_trigger_right     PostgreSQL: roles that may make triggers on sys_audit_logs or sys_audit_chain without owning it;
+//	                        migrating takes that right from them. ids are table: role
 //	audit_rewritten         rows of sys_audit_logs that some program changed or deleted, as far as the engine remembers:
 //	                        PostgreSQL counts them since its statistics were reset; SQLite shows gaps alone. No ids
 func Check(ctx context.Context, cfg Config) (Report, error) {
@@ -152,6 +154,10 @@ func (h *HostDatabase) doubts(ctx context.Context, p *plan) ([]Doubt, error) {
 	if err != nil {
 		return nil, err
 	}
+	makers, err := h.triggerMakers(ctx, db)
+	if err != nil {
+		return nil, err
+	}
 	for _, d := range doubtKinds(p.own) {
 		rows, err := db.QueryContext(ctx, h.queries[d.Kind])
 		if err == nil {
@@ -167,8 +173,10 @@ func (h *HostDatabase) doubts(ctx context.Context, p *plan) ([]Doubt, error) {
 			found = append(found, d)
 		}
 	}
-	if rewritten.Count > 0 {
-		found = append(found, rewritten)
+	for _, d := range []Doubt{makers, rewritten} {
+		if d.Count > 0 {
+			found = append(found, d)
+		}
 	}
 	return found, nil
 }

@@ -123,6 +123,17 @@ LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE
 -- ALWAYS: also in a session that plays a replica's part (session_replication_role).
 ALTER TABLE {table} ENABLE ALWAYS TRIGGER {trigger}
 
+-- name: postgresql_trigger_rights
+-- Who, without being the owner, may make or replace triggers on the tables that keep what they hold: table and role, both as
+-- a statement takes them. Of those rights, whichever the role that asks can take away.
+SELECT c.oid::pg_catalog.regclass::text,
+	CASE WHEN a.grantee = 0 THEN 'PUBLIC' ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee)) END
+FROM pg_catalog.pg_class c, pg_catalog.aclexplode(c.relacl) a
+WHERE c.oid IN (pg_catalog.to_regclass('sys_audit_logs'), pg_catalog.to_regclass('tenantgate.sys_audit_chain'))
+	AND a.privilege_type = 'TRIGGER' AND a.grantee <> c.relowner
+	AND pg_catalog.pg_has_role(c.relowner, 'MEMBER')
+ORDER BY 1, 2
+
 -- name: postgresql_function_close
 REVOKE ALL ON FUNCTION tenantgate.announce_{name}() FROM PUBLIC
 
