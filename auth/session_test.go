@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"strings"
 	"sync"
@@ -493,11 +494,14 @@ func TestWarmCookieReadsNothingAndAllocatesNothing(t *testing.T) {
 	if err := g.host.Close(); err != nil {
 		t.Fatal(err)
 	}
-	allocs := testing.AllocsPerRun(200, func() {
-		if _, err := g.auth.Authenticate(ctx, c); err != nil {
-			t.Error(err)
-		}
-	})
+	allocs := math.Inf(1)
+	for range 5 { // what else the process does is counted too: the clean-up after a sign-in, say
+		allocs = min(allocs, testing.AllocsPerRun(200, func() {
+			if _, err := g.auth.Authenticate(ctx, c); err != nil {
+				t.Error(err)
+			}
+		}))
+	}
 	if allocs > 1 {
 		t.Errorf("%v allocations", allocs)
 	}
