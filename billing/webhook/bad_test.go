@@ -162,6 +162,21 @@ func TestWhatIsMissingButNotWrongIsTaken(t *testing.T) {
 	}
 }
 
+// A name is for people: no cancellation is lost because of one.
+func TestAPricesNameKeepsNoEventOut(t *testing.T) {
+	r := newRig(t, "sqlite:"+t.TempDir()+"/host.db", rigConfig{})
+	for i, nickname := range []string{"two\nlines\x00", strings.Repeat("é", 4000), "\u0007"} {
+		id := fmt.Sprint("sub_", i)
+		object := obj{
+			"id": id, "customer": "cus_1", "status": "active", "metadata": r.signed("acme", "cus_1"),
+			"items": obj{"data": []any{obj{"price": obj{"id": "price_1", "nickname": nickname}}}},
+		}
+		if got := r.deliver(event("evt_"+id, "customer.subscription.created", start, object, nil)); got != "processed" {
+			t.Errorf("%.20q: %s", nickname, got)
+		}
+	}
+}
+
 func TestOtherAccountsAndModesAreRefused(t *testing.T) {
 	r := newRig(t, "sqlite:"+t.TempDir()+"/host.db", rigConfig{mode: ledger.ModeLive})
 	e := event("evt_1", "customer.subscription.created", start, r.acme("active").object(currentShape), nil)

@@ -262,7 +262,7 @@ func (f *fields) price(name string, raw json.RawMessage) *price {
 		return nil
 	}
 	out := &price{
-		id: f.id(name+".id", p.ID), product: f.id(name+".product", p.Product), name: f.text(name+".nickname", p.Nickname, 5*maxText),
+		id: f.id(name+".id", p.ID), product: f.id(name+".product", p.Product), name: f.label(name+".nickname", p.Nickname),
 		currency: f.text(name+".currency", p.Currency, maxReported),
 	}
 	for _, amount := range []json.RawMessage{p.Unit, p.Amount} {
@@ -276,7 +276,7 @@ func (f *fields) price(name string, raw json.RawMessage) *price {
 			Name json.RawMessage `json:"name"`
 		}
 		_ = json.Unmarshal(p.Product, &product) // an object: it reads
-		out.name = f.text(name+".product.name", product.Name, 5*maxText)
+		out.name = f.label(name+".product.name", product.Name)
 	}
 	return out
 }
@@ -462,6 +462,29 @@ func (f *fields) text(name string, raw json.RawMessage, limit int) string {
 	if json.Unmarshal(raw, &s) != nil || len(s) > limit || strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == utf8.RuneError }) {
 		f.fail("%s is no text of at most %d bytes", name, limit)
 		return ""
+	}
+	return s
+}
+
+// label reads what people are shown and nothing is decided by: what of it cannot be kept is left out, since an event that
+// ends a subscription must not fail on a name.
+func (f *fields) label(name string, raw json.RawMessage) string {
+	var s string
+	if absent(raw) {
+		return ""
+	}
+	if json.Unmarshal(raw, &s) != nil {
+		f.fail("%s is no text", name)
+		return ""
+	}
+	s = strings.Map(func(r rune) rune {
+		if r < ' ' || r == utf8.RuneError {
+			return -1
+		}
+		return r
+	}, s)
+	if len(s) > maxText {
+		s = strings.TrimRight(strings.ToValidUTF8(s[:maxText], ""), " ")
 	}
 	return s
 }
