@@ -18,14 +18,11 @@ func WriteFile(path string, write func(io.Writer) error) (err error) {
 		return fmt.Errorf("%s: %w", path, fs.ErrExist)
 	}
 	partial := path + ".partial"
-	f, err := os.OpenFile(partial, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
+	f, err := openPartial(partial)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		return fmt.Errorf("%s: another run is writing it", partial)
-	}
 	defer func() { err = errors.Join(err, os.Remove(partial)) }() // the name; the file stays where it was linked
 	if err := errors.Join(f.Truncate(0), f.Chmod(0o600)); err != nil {
 		return err
@@ -41,6 +38,37 @@ func WriteFile(path string, write func(io.Writer) error) (err error) {
 		return err
 	}
 	return syncDir(filepath.Dir(path))
+}
+
+// openPartial opens the file under its first name, locked. What stands there is written over only if it has no other
+// name: a run that was killed, or one that ends right now, may have given it its last one already.
+func openPartial(partial string) (*os.File, error) {
+	for {
+		f, err := os.OpenFile(partial, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
+		if err != nil {
+			return nil, err
+		}
+		if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+			return nil, errors.Join(fmt.Errorf("%s: another run is writing it", partial), f.Close())
+		}
+		info, err := f.Stat()
+		if err != nil {
+			return nil, errors.Join(err, f.Close())
+		}
+		there, err := os.Lstat(partial)
+		same := err == nil && os.SameFile(info, there)
+		if stat, ok := info.Sys().(*syscall.Stat_t); same && ok && stat.Nlink == 1 {
+			return f, nil
+		}
+		if same {
+			err = os.Remove(partial)
+		} else if errors.Is(err, fs.ErrNotExist) {
+			err = nil
+		}
+		if err = errors.Join(err, f.Close()); err != nil {
+			return nil, err
+		}
+	}
 }
 
 func syncDir(dir string) error {
