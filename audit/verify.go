@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"hash"
+	"math"
 
 	"github.com/tenantgate/tenantgate/catalog"
 )
@@ -130,7 +131,7 @@ func (v *verifier) all(ctx context.Context, s *catalog.AuditSnapshot) error {
 	if err != nil {
 		return err
 	}
-	if err := s.Entries(ctx, 0, v.entry); err != nil {
+	if err := s.Entries(ctx, math.MinInt64, v.entry); err != nil {
 		return err
 	}
 	if err := v.finish(); err != nil {
@@ -190,6 +191,13 @@ func (v *verifier) finish() error {
 		return nil
 	}
 	e := &v.at
+	if e.Seq < 1 { // no entry of ours: it makes no row a chained one
+		v.report.add(EntryRewritten, e.Seq, e.AuditID.Text, "entry %d was put in before the first", e.Seq)
+		if e.rows > 0 {
+			v.rows++
+		}
+		return nil
+	}
 	if want := v.report.Head.Seq + 1; e.Seq != want {
 		v.report.add(EntryMissing, want, "", "entries %d to %d are gone", want, e.Seq-1)
 		v.linked = false
