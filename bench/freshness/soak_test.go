@@ -19,7 +19,7 @@ import (
 	"github.com/tenantgate/tenantgate/internal/pgtest"
 )
 
-var soakFor = flag.Duration("soak", 45*time.Second, "how long TestSoak goes on")
+var soakFor = flag.Duration("soak", 25*time.Second, "how long TestSoak goes on")
 
 // The soak's bounds: nothing older than both together may ever be answered.
 const (
