@@ -57,9 +57,13 @@ func (e *Engine) start(ctx context.Context, run *Run) (do func() error) {
 	}
 }
 
+// leave forgets a run, but not a later one of the same job that this process has begun meanwhile: that one must still hear
+// that it is canceled.
 func (e *Engine) leave(run *Run) {
 	e.mu.Lock()
-	delete(e.running, run.ID)
+	if e.running[run.ID] == run {
+		delete(e.running, run.ID)
+	}
 	e.mu.Unlock()
 	e.working.Done()
 	e.Wake()
