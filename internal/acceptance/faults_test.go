@@ -73,59 +73,70 @@ func (h *history) judge(v int, asked, got time.Time, heartbeat, maxStale time.Du
 // counted from the commit's return to the request's beginning.
 func TestFaultsBetweenAReplicaAndItsDatabase(t *testing.T) {
 	t.Parallel()
-	const heartbeat, maxStale = 400 * time.Millisecond, 2 * time.Second
-	pg := pgtest.NewServer(t)
-	direct := pg.URL(t)
-	seed(t, direct)
-	wire, dsn := faultwire.URL(t, direct)
-	w := gatetest.New(t, gatetest.Options{HostURL: dsn, App: echoProfile, People: people, Configure: func(cfg *config.Config) {
-		cfg.Cache.Heartbeat, cfg.Cache.MaxStale = heartbeat, new(maxStale)
-		cfg.Telemetry.Metrics = "prometheus"
-	}})
-	h := &history{}
-	f := &faultRun{t: t, w: w, h: h, heartbeat: heartbeat, maxStale: maxStale, token: bearer(t, w, "bob")}
-	stopWriting := f.write(direct)
-	defer func() { stopWriting() }()
+	const heartbeat = 400 * time.Millisecond
+	t.Run("memory answers meanwhile", func(t *testing.T) {
+		t.Parallel()
+		// So long a max_stale that no pause of this machine outlasts it: a frozen database costs each answer a second.
+		f := newFaultRun(t, heartbeat, 30*time.Second)
+		f.faults(false, []fault{
+			{"listener's and all other backends terminated", func() { f.pg.TerminateBackends(t) }, func() {}},
+			{"cut", f.wire.Cut, f.wire.Heal},
+			{"frozen", f.wire.Freeze, f.wire.Heal},
+		})
+	})
+	t.Run("for more than max_stale", func(t *testing.T) {
+		t.Parallel()
+		f := newFaultRun(t, heartbeat, 2*time.Second)
+		f.faults(true, []fault{
+			{"cut", f.wire.Cut, f.wire.Heal},
+			{"frozen", f.wire.Freeze, f.wire.Heal},
+			{"server stopped and started", func() { f.stopWriting(); f.pg.Stop(t) }, func() { f.pg.Start(t); f.stopWriting = f.write() }},
+		})
+	})
+}
+
+const looksDone = `tenantgate_freshness_looks_total{result="ok"}`
+
+type fault struct {
+	name        string
+	begin, heal func()
+}
+
+// faults lets one after the other happen: long ones until requests are refused, others until memory has answered.
+func (f *faultRun) faults(long bool, faults []fault) {
+	t := f.t
+	f.stopWriting = f.write()
+	defer func() { f.stopWriting() }()
 	stopAsking := f.ask(4)
 	defer stopAsking()
 
 	f.more("answers", &f.good)
-	for _, fault := range []struct {
-		name        string
-		begin, heal func()
-		long        bool
-	}{
-		{"listener's and all other backends terminated", func() { pg.TerminateBackends(t) }, func() {}, false},
-		{"cut, for less than max_stale", wire.Cut, wire.Heal, false},
-		{"frozen, for less than max_stale", wire.Freeze, wire.Heal, false},
-		{"cut, for more than max_stale", wire.Cut, wire.Heal, true},
-		{"frozen, for more than max_stale", wire.Freeze, wire.Heal, true},
-		{"server stopped and started", func() { stopWriting(); pg.Stop(t) }, func() { pg.Start(t); stopWriting = f.write(direct) }, true},
-	} {
-		if !fault.long { // what changes is not remembered: memory has something to answer with while nothing does
-			stopWriting()
+	for _, fault := range faults {
+		if !long { // what changes is not remembered: memory has something to answer with while nothing does
+			f.stopWriting()
+			looks := f.metric(looksDone)
+			eventually(t, 2*patience, "looks at the change log before: "+fault.name, func() bool {
+				return f.metric(looksDone) >= looks+2 // the second began after the last change
+			})
 			f.more("answers before: "+fault.name, &f.good)
 		}
-		h.fault()
+		f.h.fault()
 		fault.begin()
-		if fault.long {
+		if long {
 			f.more("refusals: "+fault.name, &f.refused)
 		} else {
 			f.more("answers: "+fault.name, &f.good)
-			stopWriting = f.write(direct)
+			f.stopWriting = f.write()
 		}
 		fault.heal()
-		h.healed()
+		f.h.healed()
 		f.more("answers after: "+fault.name, &f.good)
 		eventually(t, 2*patience, "memory is current after: "+fault.name, func() bool {
-			return strings.Contains(metricsOf(t, w), "tenantgate_freshness_current 1")
+			return f.metric("tenantgate_freshness_current") == 1
 		})
 	}
-	metrics := metricsOf(t, w)
-	for _, name := range []string{"tenantgate_freshness_lag_seconds ", "tenantgate_freshness_reads_through_total ", "tenantgate_freshness_stale_answers_total "} {
-		if !strings.Contains(metrics, name) {
-			t.Errorf("no %s in the metrics", name)
-		}
+	for _, name := range []string{"tenantgate_freshness_lag_seconds", "tenantgate_freshness_reads_through_total", "tenantgate_freshness_stale_answers_total"} {
+		f.metric(name)
 	}
 }
 
@@ -134,23 +145,55 @@ var echoProfile = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) 
 	_, _ = io.WriteString(w, r.Header.Get("X-User-Profile-Id"))
 })
 
-func metricsOf(t *testing.T, w *gatetest.World) string {
-	t.Helper()
-	answer := httptest.NewRecorder()
-	w.Gate.AdminHandler().ServeHTTP(answer, httptest.NewRequestWithContext(t.Context(), "GET", "http://localhost/metrics", nil))
-	return answer.Body.String()
-}
-
 // faultRun asks and writes without pause.
 type faultRun struct {
 	t                   *testing.T
+	pg                  *pgtest.Server
+	direct              string // leads to the database past the wire
+	wire                *faultwire.Wire
 	w                   *gatetest.World
 	h                   *history
 	heartbeat, maxStale time.Duration
 	token               map[string]string
 	good, refused       atomic.Int64
 	wrong               atomic.Int64 // answers that were too old
+	stopWriting         func()
 	version             int
+}
+
+func newFaultRun(t *testing.T, heartbeat, maxStale time.Duration) *faultRun {
+	pg := pgtest.NewServer(t)
+	direct := pg.URL(t)
+	seed(t, direct)
+	wire, dsn := faultwire.URL(t, direct)
+	w := gatetest.New(t, gatetest.Options{HostURL: dsn, App: echoProfile, People: people, Configure: func(cfg *config.Config) {
+		cfg.Cache.Heartbeat, cfg.Cache.MaxStale = heartbeat, new(maxStale)
+		cfg.Telemetry.Metrics = "prometheus"
+	}})
+	return &faultRun{
+		t: t, pg: pg, direct: direct, wire: wire, w: w, h: &history{},
+		heartbeat: heartbeat, maxStale: maxStale, token: bearer(t, w, "bob"),
+	}
+}
+
+// metric is the value of a series without a time; one that is not there ends the test.
+func (f *faultRun) metric(series string) float64 {
+	f.t.Helper()
+	answer := httptest.NewRecorder()
+	f.w.Gate.AdminHandler().ServeHTTP(answer, httptest.NewRequestWithContext(f.t.Context(), "GET", "http://localhost/metrics", nil))
+	for line := range strings.Lines(answer.Body.String()) {
+		value, found := strings.CutPrefix(strings.TrimSpace(line), series+" ")
+		if !found {
+			continue
+		}
+		v, err := strconv.ParseFloat(value, 64)
+		if err != nil {
+			f.t.Fatalf("%s: %v", line, err)
+		}
+		return v
+	}
+	f.t.Fatalf("no %s in the metrics", series)
+	return 0
 }
 
 // more waits until a few more have been counted than there are.
@@ -161,8 +204,8 @@ func (f *faultRun) more(what string, count *atomic.Int64) {
 }
 
 // write replaces the row again and again, over a connection of its own.
-func (f *faultRun) write(dsn string) (stop func()) {
-	db := openSQL(f.t, dsn)
+func (f *faultRun) write() (stop func()) {
+	db := openSQL(f.t, f.direct)
 	ctx, cancel := context.WithCancel(context.Background())
 	var writing sync.WaitGroup
 	writing.Go(func() {
