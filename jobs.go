@@ -29,7 +29,7 @@ func (g *Gate) startJobs() error {
 // nobody knows is refused. What a worker needs of the configuration it reads when it runs, by inForce.
 func (g *Gate) registerJobs(e *jobs.Engine) {
 	e.Every(reconcileType, reconcileEvery, g.reconcileKind())
-	e.Every(jobs.CleanUpType, jobs.CleanUpInterval, jobs.CleanUp(g.host, g.clock))
+	e.Every(jobs.CleanUpType, jobs.CleanUpInterval, jobs.CleanUp(g.host))
 	e.Every(lifecycle.PurgeType, lifecycle.PurgeInterval, g.purge())
 	e.Handle(provision.Job, provision.Kind(g.provisioning))
 	e.Handle(provision.TrialEndJob, provision.TrialEndKind(g.host, func() string { return g.inForce().Subscription.FreePlan }))

@@ -4,11 +4,11 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/tenantgate/tenantgate/catalog"
 	"github.com/tenantgate/tenantgate/internal/gatetest"
 	"github.com/tenantgate/tenantgate/internal/pgtest"
+	"github.com/tenantgate/tenantgate/jobs"
 )
 
 // A Gate does the jobs of its host database, those that other programs insert too, from its start to its end.
@@ -18,23 +18,14 @@ func TestGateDoesJobs(t *testing.T) {
 			seed(t, url)
 			world := gatetest.New(t, gatetest.Options{HostURL: url, App: echo, People: people})
 			host := world.Gate.Host()
+			waiter := jobs.New(jobs.Config{}, jobs.Deps{Host: host})
 			for id, want := range map[catalog.JobID]string{"clean_up": catalog.JobCompleted, "nothing": catalog.JobFailed} {
 				if err := host.Jobs.Insert(t.Context(), &catalog.SystemJob{ID: id, JobType: new(catalog.JobPrefix + string(id)), Status: new("pending")}); err != nil {
 					t.Fatal(err)
 				}
-				deadline := time.Now().Add(20 * time.Second)
-				for {
-					job, err := host.Jobs.Get(t.Context(), id)
-					if err != nil {
-						t.Fatal(err)
-					}
-					if *job.Status == want {
-						break
-					}
-					if time.Now().After(deadline) {
-						t.Fatalf("%s is %s", id, *job.Status)
-					}
-					time.Sleep(20 * time.Millisecond)
+				err := waiter.Wait(t.Context(), id) // whoever runs it
+				if job, getErr := host.Jobs.Get(t.Context(), id); getErr != nil || *job.Status != want {
+					t.Errorf("%s: %v, %v", id, err, getErr)
 				}
 			}
 			metrics := httptest.NewRecorder()

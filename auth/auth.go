@@ -253,7 +253,6 @@ type Auth struct {
 	apiTokenUses *lru.Cache[apiKey, *lastUse]
 	flows        *lru.Cache[flowID, time.Time] // flows that were used up
 	touches      chan touch
-	cleaned      cleanup
 	reached      atomic.Int64 // when the host database last answered a ping, in nanoseconds since 1970
 }
 

@@ -244,9 +244,6 @@ func (a *Auth) obey(ctx context.Context, r *http.Request, o *logoutOrder) error 
 		return auditEnded(ctx, tx, o.provider.name, ended)
 	})
 	a.forget(ended)
-	if err == nil {
-		a.cleanUp()
-	}
 	if err == nil || errors.Is(err, errReplayed) {
 		return err
 	}

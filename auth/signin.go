@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/oauth2"
@@ -68,7 +67,6 @@ func (a *Auth) signInPerson(w http.ResponseWriter, r *http.Request, at *arrival,
 	}
 	a.subjects.Invalidate(at.oauthID)
 	setCookie(w, d.names.session, secretToken.encode(), d.names.secure, a.absolute)
-	a.cleanUp()
 	return row, nil
 }
 
@@ -356,35 +354,4 @@ func lowerASCII(s string) string {
 		}
 		return r
 	}, s)
-}
-
-const (
-	cleanEvery   = 10 * time.Minute
-	cleanTimeout = 5 * time.Second
-)
-
-// cleanup remembers when what is over was last removed, in nanoseconds since 1970.
-type cleanup struct{ last atomic.Int64 }
-
-// cleanUp removes sessions and hand-offs that have ended and what is remembered no longer, now and then, after a sign-in
-// or a logout and without anybody waiting.
-func (a *Auth) cleanUp() {
-	now := a.clock()
-	last := a.cleaned.last.Load()
-	if now.UnixNano()-last < int64(cleanEvery) || !a.cleaned.last.CompareAndSwap(last, now.UnixNano()) {
-		return
-	}
-	a.owner.run(func(context.Context) {
-		ctx, cancel := context.WithTimeout(context.Background(), cleanTimeout) // Close waits for it
-		defer cancel()
-		if _, err := a.host.Sessions.DeleteExpired(ctx, catalog.Timestamp(now)); err != nil {
-			a.log.WarnContext(ctx, "sessions that have ended could not be removed", "error", err)
-		}
-		if err := a.host.DeleteOldSignIns(ctx, catalog.Timestamp(now), catalog.Timestamp(now.Add(-2*signUpWindow))); err != nil {
-			a.log.WarnContext(ctx, "used logout tokens and counted sign-ups could not be removed", "error", err)
-		}
-		if _, err := a.host.Handoffs.DeleteExpired(ctx, catalog.Timestamp(now)); err != nil {
-			a.log.WarnContext(ctx, "hand-offs that have ended could not be removed", "error", err)
-		}
-	})
 }

@@ -60,7 +60,6 @@ func hot() map[string][]string {
 		"tenant_slugs":               {"'u9'"},
 		"session_delete":             {"'s9'"},
 		"session_delete_by_user":     {"'u9'"},
-		"session_delete_expired":     {"'0'"},
 		"session_touch":              {"'s9'", "'2026'"},
 		"session_set_tenant":         {"'s9'", "'t9'"},
 		"api_token_user":             {"'k9'"},

@@ -84,17 +84,6 @@ func (t *Handoffs) Take(ctx context.Context, codeHash, host, nonceHash, now stri
 	return n == 1 && err == nil, err
 }
 
-// DeleteExpired removes rows whose expires_at is at or before now (text, see Timestamp) and says how many.
-func (t *Handoffs) DeleteExpired(ctx context.Context, now string) (int, error) {
-	var n int64
-	err := t.at.change(ctx, func(tx *Tx) error {
-		var err error
-		n, err = tx.exec(ctx, "delete expired hand-offs", "handoff_delete_expired", now)
-		return err
-	})
-	return int(n), err
-}
-
 // LockSessions waits for the lock of a user's sessions and holds it to the transaction's end, across all replicas:
 // what hands a sign-in on, and what ends one, come one after the other, so that no session is made of a sign-in that
 // has ended.

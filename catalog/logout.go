@@ -97,15 +97,3 @@ func (tx *Tx) CountSignUp(ctx context.Context, user UserID, network string, limi
 	_, err = tx.exec(ctx, "count sign-up", "sign_up_insert", GenID(), storable(string(user)), storable(network), Timestamp(now))
 	return err == nil, err
 }
-
-// DeleteOldSignIns removes what is remembered of logout tokens that ended at or before now and of sign-ups at or before
-// signUps (text, see Timestamp).
-func (h *HostDatabase) DeleteOldSignIns(ctx context.Context, now, signUps string) error {
-	return h.InTx(ctx, func(tx *Tx) error {
-		if _, err := tx.exec(ctx, "forget logout tokens", "logout_token_delete_expired", now); err != nil {
-			return err
-		}
-		_, err := tx.exec(ctx, "forget sign-ups", "sign_up_delete_old", signUps)
-		return err
-	})
-}

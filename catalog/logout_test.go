@@ -1,5 +1,7 @@
 package catalog
 
+import "strings"
+
 // crowdLogout and hotLogout are what queries/logout.sql adds to crowd and hot.
 func crowdLogout() []string {
 	return []string{
@@ -11,19 +13,21 @@ func crowdLogout() []string {
 
 func hotLogout() map[string][]string {
 	return map[string][]string{
-		"session_delete_by_sid":       {"'p'", "'i9'", "'o9'"},
-		"session_delete_by_subject":   {"'p'", "'o9'", "''"},
-		"count_ended_sid":             {"'p'", "'i9'", "'2026'"},
-		"count_ended_subject":         {"'p'", "'o9'", "'2026'", "''"},
-		"logout_token_delete_expired": {"'0'"},
-		"count_sign_ups":              {"'192.0.2.9'", "'2026'"},
-		"sign_up_delete_old":          {"'0'"},
-		"key_retire":                  {"'k9'", "'2026'"},
+		"session_delete_by_sid":     {"'p'", "'i9'", "'o9'"},
+		"session_delete_by_subject": {"'p'", "'o9'", "''"},
+		"count_ended_sid":           {"'p'", "'i9'", "'2026'"},
+		"count_ended_subject":       {"'p'", "'o9'", "'2026'", "''"},
+		"count_sign_ups":            {"'192.0.2.9'", "'2026'"},
+		"key_retire":                {"'k9'", "'2026'"},
+		"clean_sessions":            {"'0'", "100"},
+		"clean_handoffs":            {"'0'", "100"},
+		"clean_logout_tokens":       {"'0'", "100"},
+		"clean_sign_ups":            {"'0'", "100"},
+		"clean_api_tokens":          {"'0'", "100"},
 	}
 }
 
 // deletesByAge: statements that remove whatever is older than a value.
 func deletesByAge(name string) bool {
-	return name == "session_delete_expired" || name == "logout_token_delete_expired" || name == "sign_up_delete_old" ||
-		name == "stripe_events_forget"
+	return strings.HasPrefix(name, "clean_") || name == "stripe_events_forget"
 }

@@ -128,12 +128,6 @@ func (s *Sessions) List(ctx context.Context, p Page) (page []Session, next strin
 	return page, next, err
 }
 
-// DeleteExpired removes sessions whose expires_at is at or before now (text, see Timestamp) and says how many.
-func (s *Sessions) DeleteExpired(ctx context.Context, now string) (int, error) {
-	n, err := s.write(ctx, "delete expired sessions", "session_delete_expired", now)
-	return int(n), err
-}
-
 // RecordLogin sets a user's last_login (text, see Timestamp). It is not audited: the sign-in is.
 func (t *Tables) RecordLogin(ctx context.Context, user UserID, at string) error {
 	return t.at.change(ctx, func(tx *Tx) error {

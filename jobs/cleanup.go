@@ -18,12 +18,16 @@ const (
 	cleanRest   = 20 * time.Millisecond // between two, so that other writers have their turn
 )
 
-// CleanUp removes sessions, codes and tokens that have ended at the clock's time, and jobs of ours that ended long ago, in
-// short transactions.
-func CleanUp(host *catalog.HostDatabase, clock func() time.Time) Kind {
+// CleanUp removes sessions, codes and tokens that have ended, and jobs of ours that ended long ago, in short transactions.
+// It goes by the clock that all replicas share: one whose own is ahead must not end what others still honour.
+func CleanUp(host *catalog.HostDatabase) Kind {
 	return Kind{MaxAttempts: 3, Parallel: 1, Work: func(ctx context.Context, _ *Run) error {
 		for {
-			more, err := host.CleanUp(ctx, clock(), cleanAtOnce)
+			now, err := host.Now(ctx)
+			if err != nil {
+				return err
+			}
+			more, err := host.CleanUp(ctx, now, cleanAtOnce)
 			if err != nil {
 				return err
 			}

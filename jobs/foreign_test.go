@@ -67,7 +67,7 @@ func TestOtherProgramsJobsAreNeverTouched(t *testing.T) {
 			t.Fatalf("the dump has few jobs: %s", before)
 		}
 		e := engine(t, h, Config{})
-		e.Every(CleanUpType, CleanUpInterval, CleanUp(h, c.read))
+		e.Every(CleanUpType, CleanUpInterval, CleanUp(h))
 		must(t, e.Start())
 		ran := 0
 		for range 60 {

@@ -11,22 +11,6 @@ import (
 	"github.com/tenantgate/tenantgate/catalog"
 )
 
-// status waits until the job has that status, and returns its row.
-func status(t testing.TB, h *catalog.HostDatabase, id catalog.JobID, want string) *catalog.SystemJob {
-	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
-	for {
-		row, err := h.Jobs.Get(t.Context(), id)
-		if err == nil && text(row.Status) == want {
-			return row
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("job %s is not %s: %+v, %v", id, want, row, err)
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
-}
-
 func TestFailuresAreTriedAgainLaterAndLaterThenGivenUp(t *testing.T) {
 	onBothEngines(t, func(t *testing.T, url string) {
 		c := newClock()
@@ -64,8 +48,8 @@ func TestFailuresAreTriedAgainLaterAndLaterThenGivenUp(t *testing.T) {
 			}
 		}
 		must(t, e.look(ctx))
-		row := status(t, h, id, "failed")
-		if !strings.Contains(text(row.ErrorLog), "attempt 4 of 4") || strings.Contains(text(row.ErrorLog), "hunter22") || row.CompletedAt == nil {
+		row := over(t, e, id)
+		if text(row.Status) != "failed" || !strings.Contains(text(row.ErrorLog), "attempt 4 of 4") || strings.Contains(text(row.ErrorLog), "hunter22") || row.CompletedAt == nil {
 			t.Errorf("%s, %s", text(row.ErrorLog), text(row.CompletedAt))
 		}
 		audited, _, err := h.AuditLogs.List(ctx, catalog.Page{Filter: map[string]string{"event_type": "job.failed", "target_id": string(id)}})

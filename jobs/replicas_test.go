@@ -171,7 +171,9 @@ func TestOutageEndsTheWorkersContextWithItsLease(t *testing.T) {
 		t.Fatal("the worker was not told")
 	}
 	server.Start(t)
-	status(t, h, id, "completed")
+	if row := over(t, e, id); text(row.Status) != "completed" {
+		t.Errorf("%s, %s", text(row.Status), text(row.ErrorLog))
+	}
 }
 
 // One leads at a time; when it ends another does, and what it still writes does not count.

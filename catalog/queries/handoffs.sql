@@ -27,10 +27,6 @@ WHERE code_hash = $1
 DELETE FROM tenantgate.sys_handoffs
 WHERE code_hash = $1 AND host = $2 AND nonce_hash = $3 AND expires_at COLLATE "C" > $4
 
--- name: handoff_delete_expired
--- Rows live for a minute: there are never many.
-DELETE FROM tenantgate.sys_handoffs WHERE expires_at COLLATE "C" <= $1
-
 -- name: handoff_delete_by_user
 DELETE FROM tenantgate.sys_handoffs WHERE user_id = $1
 

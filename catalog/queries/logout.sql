@@ -5,9 +5,6 @@ INSERT INTO tenantgate.sys_logout_tokens (id, provider, subject, sid, issued_at,
 VALUES ($1, $2, $3, $4, $5, $6)
 ON CONFLICT DO NOTHING
 
--- name: logout_token_delete_expired
-DELETE FROM tenantgate.sys_logout_tokens WHERE expires_at COLLATE "C" <= $1
-
 -- name: count_ended_sid
 SELECT count(*) FROM tenantgate.sys_logout_tokens WHERE provider = $1 AND sid = $2 AND issued_at COLLATE "C" >= $3
 
@@ -33,9 +30,6 @@ SELECT count(*) FROM tenantgate.sys_sign_ups WHERE network = $1 AND created_at C
 
 -- name: sign_up_insert
 INSERT INTO tenantgate.sys_sign_ups (id, user_id, network, created_at) VALUES ($1, $2, $3, $4)
-
--- name: sign_up_delete_old
-DELETE FROM tenantgate.sys_sign_ups WHERE created_at COLLATE "C" <= $1
 
 -- name: key_retire
 UPDATE tenantgate.sys_keys SET retired_at = $2 WHERE id = $1 AND retired_at IS NULL

@@ -13,9 +13,6 @@ DELETE FROM tenantgate.sys_sessions WHERE id = $1
 -- name: session_delete_by_user
 DELETE FROM tenantgate.sys_sessions WHERE user_id = $1
 
--- name: session_delete_expired
-DELETE FROM tenantgate.sys_sessions WHERE expires_at COLLATE "C" <= $1
-
 -- name: session_touch
 -- last_seen never goes back: two replicas may write in either order.
 UPDATE tenantgate.sys_sessions
