@@ -80,6 +80,12 @@ func denied(op, statement string, err error) error {
 	return fmt.Errorf("%s: %w: let a role that may run: %s", op, ErrDenied, statement)
 }
 
+// stillNeeded tells that something cannot be dropped because other things depend on it.
+func stillNeeded(err error) bool {
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && pg.Code == "2BP01"
+}
+
 func diagnose(err error) (why string, kind error) {
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return diagnosePostgres(pg)

@@ -38,3 +38,46 @@ func TestDropRemovesTheLockOfAKilledMigration(t *testing.T) {
 		t.Errorf("left: %v, %v", left, err)
 	}
 }
+
+// A tenant may grant what is its own to another tenant's role. That must not keep the other's role from being dropped,
+// nor may it take anything of the one who granted.
+func TestAnotherTenantsGrantsKeepNoRoleFromBeingDropped(t *testing.T) {
+	admin := newURL(t)
+	s := newServer(t, admin)
+	_, spite := made(t, s, "spite")
+	victim, gone := made(t, s, "victim")
+	for _, sql := range []string{
+		"CREATE TABLE bait (x int)", "INSERT INTO bait VALUES (7)", "GRANT ALL ON bait TO " + quote(victim.Role), "GRANT USAGE ON SCHEMA public TO " + quote(victim.Role),
+		"GRANT CONNECT, TEMPORARY ON DATABASE " + quote(Database(spite)) + " TO " + quote(victim.Role),
+		"ALTER DATABASE " + quote(Database(spite)) + " SET default_transaction_read_only = on",
+	} {
+		exec(t, spite.Reveal(), sql)
+	}
+	h := hold(t, s, "victim")
+	must(t, errors.Join(h.Drop(t.Context(), victim), h.Close()))
+	if left, err := s.Look(t.Context(), []string{victim.Database}); err != nil || len(left) > 0 {
+		t.Errorf("left: %v, %v", left, err)
+	}
+	if _, err := connect(t, gone.Reveal()); err == nil {
+		t.Error("the role is still there")
+	}
+	var x int
+	if err := connected(t, spite.Reveal()).QueryRow(t.Context(), "SELECT x FROM bait").Scan(&x); err != nil || x != 7 {
+		t.Errorf("the other tenant's row: %d, %v", x, err)
+	}
+}
+
+// What a tenant's role owns outside of its database is not ours to drop: the role stays, and the error says what to run.
+func TestARoleThatOwnsSomethingElsewhereStays(t *testing.T) {
+	admin := newURL(t)
+	s := newServer(t, admin)
+	p, uri := made(t, s, "acme")
+	exec(t, withDatabase(t, uri.Reveal(), "template1"), "SELECT pg_catalog.lo_create(0)")
+	t.Cleanup(func() { execLate(t, withDatabase(t, admin, "template1"), "DROP OWNED BY "+quote(p.Role)) })
+	h := hold(t, s, "acme")
+	err := h.Drop(t.Context(), p)
+	must(t, h.Close())
+	if err == nil || !strings.Contains(err.Error(), "in database template1: DROP OWNED BY "+quote(p.Role)) {
+		t.Errorf("drop: %v", err)
+	}
+}

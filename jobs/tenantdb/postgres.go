@@ -65,10 +65,17 @@ func (s *postgres) URI(p Place, password secret.Text) catalog.DBURI {
 }
 
 // connect opens one connection as the administrator.
-func (s *postgres) connect(ctx context.Context) (*pgx.Conn, error) {
+func (s *postgres) connect(ctx context.Context) (*pgx.Conn, error) { return s.connectTo(ctx, "") }
+
+// connectTo opens one connection to another database of the server; empty: the administrator's own.
+func (s *postgres) connectTo(ctx context.Context, database string) (*pgx.Conn, error) {
 	cfg, err := postgresConfig(s.admin)
 	if err != nil {
 		return nil, fmt.Errorf("provisioning.admin_url: %w", err)
+	}
+	if database != "" { // whose owner may have made its sessions read-only
+		cfg.Database = database
+		cfg.RuntimeParams["default_transaction_read_only"] = "off"
 	}
 	for name, value := range map[string]string{
 		"statement_timeout": adminStatementTimeout, "lock_timeout": adminLockTimeout, "idle_in_transaction_session_timeout": "60000",

@@ -2,9 +2,7 @@ package tenantdb
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -210,24 +208,5 @@ func (h *postgresHold) Drop(ctx context.Context, p Place) error {
 	if !there {
 		return nil
 	}
-	drop := "DROP ROLE IF EXISTS " + quote(p.Role)
-	if _, err := h.conn.Exec(ctx, drop); err != nil {
-		return errors.Join(denied("drop role "+p.Role, drop, err), h.stillOwns(ctx, p))
-	}
-	return nil
-}
-
-// stillOwns says in which databases something belongs to a role that cannot be dropped.
-func (h *postgresHold) stillOwns(ctx context.Context, p Place) error {
-	rows, err := h.conn.Query(ctx, `SELECT DISTINCT coalesce(d.datname::text, 'the server') FROM pg_catalog.pg_shdepend s
-		JOIN pg_catalog.pg_roles r ON r.oid = s.refobjid LEFT JOIN pg_catalog.pg_database d ON d.oid = s.dbid WHERE r.rolname = $1`, p.Role)
-	if err != nil {
-		return nil //nolint:nilerr // the reason why it stays is on its way already
-	}
-	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil || len(names) == 0 {
-		return nil
-	}
-	slices.Sort(names)
-	return fmt.Errorf("role %s still has something in: %s", p.Role, strings.Join(names, ", "))
+	return h.dropRole(ctx, p)
 }
