@@ -31,7 +31,7 @@ func auditVerify(p *program) *cobra.Command {
 	}
 	output := outputFlag(cmd)
 	checkpoints := cmd.Flags().StringArray("checkpoint", nil, "text of a checkpoint; may be given several times: older ones narrow down where it was rewritten")
-	file := cmd.Flags().String("file", "", "check a file of `audit archive` by itself instead of the log")
+	file := cmd.Flags().String("file", "", "check a file of audit archive by itself instead of the log")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if *file != "" {
 			return p.verifyFile(cmd, *output, *file, *checkpoints)

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/tenantgate/tenantgate/catalog"
@@ -62,9 +63,9 @@ func faultLines(err error) []string {
 		}
 		return lines
 	}
-	if joined, ok := err.(interface{ Unwrap() []error }); ok && strings.Contains(err.Error(), "\n") {
+	if parts := joinedIn(err); len(parts) > 0 {
 		var lines []string
-		for _, e := range joined.Unwrap() {
+		for _, e := range parts {
 			lines = append(lines, faultLines(e)...)
 		}
 		return lines
@@ -72,6 +73,25 @@ func faultLines(err error) []string {
 	// Commands call themselves by their whole path: tenantgate need not be said twice.
 	text := strings.TrimPrefix(strings.TrimPrefix(err.Error(), linePrefix), "tenantgate ")
 	return []string{linePrefix + printable(text) + advice(err)}
+}
+
+// joinedIn takes apart what errors.Join put together, each part with what stands before them all. Other errors of several,
+// and line breaks that are data, stay whole.
+func joinedIn(err error) []error {
+	for inner := err; inner != nil; inner = errors.Unwrap(inner) {
+		joined, ok := inner.(interface{ Unwrap() []error })
+		if !ok {
+			continue
+		}
+		before, last := strings.CutSuffix(err.Error(), inner.Error())
+		if parts := slices.Clone(joined.Unwrap()); last && inner.Error() == errors.Join(parts...).Error() {
+			for i := range parts {
+				parts[i] = fmt.Errorf("%s%w", before, parts[i])
+			}
+			return parts
+		}
+	}
+	return nil
 }
 
 // advice says what to do about errors of the catalog that cannot know which command asked.

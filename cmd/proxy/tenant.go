@@ -96,7 +96,7 @@ func tenantPause(p *program) *cobra.Command {
 	output := outputFlag(cmd)
 	reason := cmd.Flags().String("reason", "", "why, for the audit")
 	var lasts duration
-	cmd.Flags().Var(&lasts, "for", "how long, such as 10m or 1d; absent: until `tenant unpause`")
+	cmd.Flags().Var(&lasts, "for", "how long, such as 10m or 1d; absent: until tenant unpause ends it")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		var end time.Time
 		if cmd.Flags().Changed("for") {

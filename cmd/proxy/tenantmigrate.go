@@ -34,7 +34,7 @@ func tenantMigrate(p *program) *cobra.Command {
 	drain, timeout := duration(lifecycle.DefaultDrain), duration(lifecycle.DefaultTimeout)
 	cmd.Flags().Var(&drain, "drain", "with --pause: how long requests under way may take, in whole seconds")
 	cmd.Flags().Var(&timeout, "timeout", "how long one tenant may take")
-	cmd.Flags().BoolVar(&cfg.Adopt, "adopt", false, "also begin with databases that `tenant provision` did not make")
+	cmd.Flags().BoolVar(&cfg.Adopt, "adopt", false, "also begin with databases that tenant provision did not make")
 	cmd.Flags().BoolVar(&cfg.Check, "check", false, "change nothing, say who is behind")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if (len(args) > 0) == *all {

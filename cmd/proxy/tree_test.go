@@ -1,6 +1,8 @@
 package main
 
 import (
+	"errors"
+	"fmt"
 	"reflect"
 	"slices"
 	"strings"
@@ -9,6 +11,7 @@ import (
 	"unicode"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/tenantgate/tenantgate/catalog"
 )
@@ -35,6 +38,11 @@ func TestEveryCommandHelpsWithAnExampleOfItself(t *testing.T) {
 		if !strings.Contains(cmd.Example, path) || !strings.HasPrefix(cmd.Example, "tenantgate ") && !strings.HasPrefix(cmd.Example, "umask") {
 			t.Errorf("%s: example %q shows another command", path, cmd.Example)
 		}
+		cmd.Flags().VisitAll(func(f *pflag.Flag) {
+			if value, _ := pflag.UnquoteUsage(f); strings.Contains(value, " ") { // what stands in backquotes would be its value's name
+				t.Errorf("%s --help shows --%s %s", path, f.Name, value)
+			}
+		})
 		r := c.run(append(strings.Fields(path)[1:], "--help")...)
 		if r.code != 0 || r.err != "" || !strings.Contains(r.out, "Examples:\n"+cmd.Example) {
 			t.Errorf("%s --help: exit %d, stderr %q, stdout %q", path, r.code, r.err, r.out)
@@ -132,6 +140,25 @@ func TestValuesCannotSteerATerminal(t *testing.T) {
 	lines := faultLines(usagef("first\nsecond \x1b[31m"))
 	if len(lines) != 1 || strings.ContainsAny(lines[0], "\n\x1b") {
 		t.Errorf("%q", lines)
+	}
+}
+
+func TestFaultsThatCameTogetherStandOnLinesOfTheirOwn(t *testing.T) {
+	cause := errors.New("second\nline")
+	for _, one := range []struct {
+		err  error
+		want []string
+	}{
+		{errors.Join(errors.New("first"), cause), []string{"tenantgate: first", `tenantgate: second\nline`}},
+		{fmt.Errorf("tenant acme: %w", errors.Join(errors.New("first"), cause)), []string{"tenantgate: tenant acme: first", `tenantgate: tenant acme: second\nline`}},
+		{fmt.Errorf("tenant acme: %w", errors.Join(fmt.Errorf("in: %w", errors.Join(errors.New("a"), errors.New("b"))))), []string{"tenantgate: tenant acme: in: a", "tenantgate: tenant acme: in: b"}},
+		{fmt.Errorf("%w: %w", catalog.ErrNotFound, cause), []string{"tenantgate: " + catalog.ErrNotFound.Error() + `: second\nline`}},
+		{fmt.Errorf("tenant a\nb: %w", catalog.ErrNotFound), []string{`tenantgate: tenant a\nb: ` + catalog.ErrNotFound.Error()}},
+		{errors.Join(cause), []string{`tenantgate: second\nline`}},
+	} {
+		if got := faultLines(one.err); !slices.Equal(got, one.want) {
+			t.Errorf("%q became %q", one.err.Error(), got)
+		}
 	}
 }
 
