@@ -289,7 +289,7 @@ func (s *StripeRecords) SubscriptionTenants(ctx context.Context, object StripeID
 	return s.tenants(ctx, "find the subscription's tenant", "subscription_tenants", storable(string(object)))
 }
 
-// CustomerTenants returns the tenants that rows of a customer name, at most two.
+// CustomerTenants returns the tenants that rows of a customer name, or that our checkout made it for, at most two.
 func (s *StripeRecords) CustomerTenants(ctx context.Context, customer StripeID) ([]TenantID, error) {
 	return s.tenants(ctx, "find the customer's tenant", "customer_tenants", storable(string(customer)))
 }

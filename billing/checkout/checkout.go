@@ -170,6 +170,7 @@ type state struct {
 	sub      billing.Sub
 	entitled bool   // by row
 	exempt   bool   // needs no subscription
+	open     bool   // the tenant can be entered: the plan of key is in force
 	key      string // of the plan
 	plans    []catalog.PricingPlan
 }
@@ -194,6 +195,7 @@ func (p *Pages) read(ctx context.Context, v *Visit) (*state, error) {
 	s.sub = billing.Parse(s.row)
 	s.entitled = p.rules.Entitled(now, &s.sub)
 	s.exempt = p.rules.Exempt(text(s.tenant.PlanTier))
+	s.open = s.entitled || s.exempt || !p.rules.Required()
 	s.key = p.rules.PlanKey(now, s.tenant.PlanTier, &s.sub)
 	if s.plans, _, err = p.host.PricingPlans.List(ctx, catalog.Page{Limit: maxPlans}); err != nil {
 		return nil, err

@@ -101,24 +101,23 @@ func (p *Pages) plansPage(v *Visit, s *state, customer ledger.StripeID, back out
 	if len(d.Offers) == 0 {
 		d.Text = append(d.Text, "No plan is on sale at the moment.")
 	}
-	d.Actions = p.ways(v, s, customer, d.Reload > 0)
+	d.Actions = s.ways(v, customer, d.Reload > 0)
 	return d
 }
 
 // ways are the page's links and buttons.
-func (p *Pages) ways(v *Visit, s *state, customer ledger.StripeID, waiting bool) []page.Action {
+func (s *state) ways(v *Visit, customer ledger.StripeID, waiting bool) []page.Action {
 	var out []page.Action
-	open := s.entitled || s.exempt || !p.rules.Required()
 	if waiting {
-		out = append(out, page.Action{Label: "Look again", URL: v.link(Path), Primary: !open})
+		out = append(out, page.Action{Label: "Look again", URL: v.link(Path), Primary: !s.open})
 	}
-	if open {
+	if s.open {
 		out = append(out, page.Action{Label: "Go to the workspace", URL: v.App, Primary: true})
 	}
 	if customer != "" {
 		out = append(out, page.Action{
 			Label: "Manage payment and invoices", URL: PortalPath, Method: http.MethodPost, Hidden: v.fields(),
-			Primary: !open && !waiting && lives(s.sub.Status),
+			Primary: !s.open && !waiting && lives(s.sub.Status),
 		})
 	}
 	return out
@@ -133,7 +132,7 @@ func (s *state) offer(v *Visit, plan *catalog.PricingPlan, buyable bool) page.Of
 	} else {
 		o.Points = featureNames(view.Features)
 	}
-	if string(plan.ID) == s.key && (s.entitled || s.exempt) {
+	if string(plan.ID) == s.key && s.open {
 		o.Current, o.Badge = true, "Current plan"
 	}
 	if !onSale(plan) {

@@ -131,6 +131,23 @@ func TestCurrentPlanIsMarked(t *testing.T) {
 	}
 }
 
+func TestWhereNoSubscriptionIsNeededTheTenantsOwnPlanIsMarked(t *testing.T) {
+	r := onSQLite(t)
+	var err error
+	r.rules, err = billing.New(billing.Config{Required: new(false)})
+	r.must(err)
+	r.pages.rules = r.rules
+	_, err = r.host.Tenants.Change(t.Context(), "acme", func(row *catalog.TenantCatalog) error {
+		row.PlanTier = new("pro")
+		return nil
+	})
+	r.must(err)
+	_, card, _ := strings.Cut(r.get(visit("acme"), "").Body.String(), `aria-current="true"`)
+	if card, _, _ = strings.Cut(card, "</li>"); !strings.Contains(card, "PRO") {
+		t.Errorf("marked: %s", card)
+	}
+}
+
 func TestPlanThatIsNoLongerSoldIsShownToWhoHasIt(t *testing.T) {
 	r := onSQLite(t)
 	r.must(r.host.PricingPlans.Insert(t.Context(), &catalog.PricingPlan{ID: "old", Name: new("Vintage"), IsActive: new(false), StripePriceMonthly: new("price_old")}))

@@ -226,7 +226,7 @@ func isKey(text string) bool {
 func (s *planSync) one(ctx context.Context, tables *catalog.Tables, key catalog.PlanID, p *stripeapi.Product) error {
 	i := slices.IndexFunc(s.rows, func(r catalog.PricingPlan) bool { return r.ID == key })
 	if i < 0 {
-		row := catalog.PricingPlan{ID: key, TrialDays: new(int64(0))}
+		row := catalog.PricingPlan{ID: key, TrialDays: new(int64(0)), TierLevel: new(int64(1)), SortOrder: new(int64(0))}
 		if err := s.turn(&row, p); err != nil {
 			s.problem("product %s: %v: nothing is changed", p.ID, err)
 			return nil

@@ -50,6 +50,24 @@ func shown(report *PlanReport) string {
 	return strings.Join(out, " ")
 }
 
+// What metadata leaves open is shown too: the row that is written has no value that a dry run did not name.
+func TestADryRunNamesEveryValueOfANewPlan(t *testing.T) {
+	engines(t, func(t *testing.T, r *rig) {
+		team := r.AddProduct(stripefake.Product{ID: "prod_team", Name: "Team", Metadata: map[string]string{"plan": "team"}})
+		r.AddPrice(stripefake.Price{ID: "price_team", Product: team, Cents: 900})
+		const want = `team.amount_monthly=900 team.currency=usd team.is_active=true team.name=Team team.sort_order=0 ` +
+			`team.stripe_price_monthly=price_team team.tier_level=1 team.trial_days=0`
+		if got := shown(r.sync(true)); got != want {
+			t.Errorf("dry run %s", got)
+		}
+		r.sync(false)
+		if got := r.plan("team"); got != `{"id":"team","name":"Team","description":null,"stripe_price_monthly":"price_team","stripe_price_yearly":null,`+
+			`"amount_monthly":900,"amount_yearly":null,"currency":"usd","trial_days":0,"features":null,"tier_level":1,"is_active":true,"sort_order":0,"created_at":null}` {
+			t.Errorf("written %s", got)
+		}
+	})
+}
+
 func TestPlansFollowProducts(t *testing.T) {
 	engines(t, func(t *testing.T, r *rig) {
 		ctx := t.Context()

@@ -222,6 +222,39 @@ func TestAKeptEventFindsItsTenantByRowsAndByLaterEvents(t *testing.T) {
 	})
 }
 
+// An operator who makes the subscription in Stripe's dashboard, for the customer that our checkout made, signs nothing.
+func TestASubscriptionOfTheCustomerThatWasMadeForATenantIsThatTenants(t *testing.T) {
+	onBothEngines(t, func(t *testing.T, url string) {
+		r := newRig(t, url, rigConfig{})
+		made := func(tenant catalog.TenantID) {
+			_, err := r.host.ChangeStripeCustomer(t.Context(), tenant, func(_ *catalog.Tx, row *catalog.StripeCustomer) error {
+				row.CustomerID, row.CreationKey = "cus_1", "key"
+				return nil
+			})
+			r.must(err)
+		}
+		unsigned := r.acme("active").but(func(s *sub) { s.metadata = nil })
+		if got := r.deliver(event("evt_1", "customer.subscription.created", start, unsigned.object(currentShape), nil)); got != "kept" {
+			t.Fatal(got)
+		}
+		made("globex")
+		r.must(r.ledger.Sweep(t.Context()))
+		if row := r.only("globex"); str(row.Status) != "active" || r.tier("globex") != "basic" {
+			t.Errorf("row %s", describe(row))
+		}
+		second := unsigned.but(func(s *sub) { s.id = "sub_2" })
+		if got := r.deliver(event("evt_2", "customer.subscription.created", at(5), second.object(currentShape), nil)); got != "processed" || len(r.rows("globex")) != 2 {
+			t.Errorf("of a known customer: %q, %d rows", got, len(r.rows("globex")))
+		}
+		// A customer that two tenants are said to pay as is nobody's.
+		made("acme")
+		third := unsigned.but(func(s *sub) { s.id = "sub_3" })
+		if got := r.deliver(event("evt_3", "customer.subscription.created", at(6), third.object(currentShape), nil)); got != "kept" || len(r.rows("acme")) != 0 {
+			t.Errorf("of two tenants' customer: %q", got)
+		}
+	})
+}
+
 func TestAOneTimePaymentIsARowThatEntitlesNobody(t *testing.T) {
 	onBothEngines(t, func(t *testing.T, url string) {
 		r := newRig(t, url, rigConfig{})

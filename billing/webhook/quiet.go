@@ -16,7 +16,7 @@ type quiet struct {
 }
 
 // linesPerMinute is how many refusals are logged in a minute; the rest is counted in the next line.
-const linesPerMinute = 12
+const linesPerMinute = 120
 
 // may reports whether the next line may be logged, and how many were not since the last one that was.
 func (q *quiet) may() (say bool, unsaid int) {

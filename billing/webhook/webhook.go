@@ -4,7 +4,7 @@
 // no larger than a MiB, of this account and mode, and has a shape that can be. Replies are contract section 5's.
 //
 // Concurrency: a Handler is immutable and safe for concurrent use. Failure mode: nothing changes. What is refused is told to
-// the sender in fixed words and logged in one line, some dozen a minute at most, never with what was sent.
+// the sender in fixed words and logged in one line, 120 a minute at most, never with what was sent.
 package webhook
 
 import (

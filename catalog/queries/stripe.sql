@@ -135,22 +135,26 @@ WHERE s.ROWKEY IN (
 SELECT DISTINCT s.tenant_id FROM core_subscriptions s WHERE s.stripe_sub_id = $1 AND s.tenant_id <> '' LIMIT 2
 
 -- name: customer_tenants
--- Whose rows name this customer: at most two tenants.
+-- Whose rows name this customer, or for whom our checkout made it: at most two tenants.
 SELECT s.tenant_id FROM core_subscriptions s WHERE s.stripe_cust_id = $1 AND s.tenant_id <> ''
 UNION
 SELECT w.tenant_id FROM tenantgate.sys_stripe_watermarks w WHERE w.customer_id = $1 AND w.tenant_id <> ''
+UNION
+SELECT c.tenant_id FROM tenantgate.sys_stripe_customers c WHERE c.customer_id = $1
 LIMIT 2
 
 -- name: stripe_waiting
 -- $1 the object after which to begin, $2 how many: objects that belong to nobody and of which something may be known by
--- now, because the tenant that they name is there, or because a row names the subscription or the customer.
+-- now, because the tenant that they name is there, or because a row names the subscription or the customer, or the customer
+-- was made by our checkout.
 SELECT w.object_id FROM tenantgate.sys_stripe_watermarks w
 WHERE w.tenant_id IS NULL AND w.state <> '' AND w.object_id COLLATE "C" > $1
 	AND (EXISTS (SELECT 1 FROM core_tenants t WHERE t.id = w.named_tenant)
 		OR EXISTS (SELECT 1 FROM core_subscriptions s WHERE s.stripe_sub_id = w.object_id AND s.tenant_id <> '')
 		OR w.customer_id <> '' AND (
 			EXISTS (SELECT 1 FROM core_subscriptions s WHERE s.stripe_cust_id = w.customer_id AND s.tenant_id <> '')
-			OR EXISTS (SELECT 1 FROM tenantgate.sys_stripe_watermarks o WHERE o.customer_id = w.customer_id AND o.tenant_id <> '')))
+			OR EXISTS (SELECT 1 FROM tenantgate.sys_stripe_watermarks o WHERE o.customer_id = w.customer_id AND o.tenant_id <> '')
+			OR EXISTS (SELECT 1 FROM tenantgate.sys_stripe_customers c WHERE c.customer_id = w.customer_id)))
 ORDER BY w.object_id COLLATE "C"
 LIMIT $2
 
