@@ -243,6 +243,30 @@ func tablesOfTenants(t testing.TB, h *HostDatabase) []string {
 }
 
 // A lock's row says how long requests under way may take; nonsense in a row says nothing.
+// A replica whose clock is years ahead, or behind, ends no retention that is not over for all.
+func TestOneWrongClockPurgesNobody(t *testing.T) {
+	onBothEngines(t, func(t *testing.T, url string) {
+		right := func() time.Time { return time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC) }
+		ahead := func() time.Time { return right().AddDate(5, 0, 0) }
+		h, err := New(t.Context(), Config{URL: NewDBURI(url), Clock: right, SharedClock: right})
+		must(t, err)
+		must(t, h.Tenants.Insert(t.Context(), &TenantCatalog{ID: "t", IsActive: new(true)}))
+		_, err = h.DeleteTenant(t.Context(), "t", 30*24*time.Hour)
+		must(t, errors.Join(err, h.Close()))
+		for name, clocks := range map[string][2]func() time.Time{"the process's": {ahead, right}, "the database's": {right, ahead}} {
+			h, err := New(t.Context(), Config{URL: NewDBURI(url), Clock: clocks[0], SharedClock: clocks[1]})
+			must(t, err)
+			if due, err := h.PurgesDue(t.Context(), 10); len(due) != 0 || err != nil {
+				t.Errorf("%s clock is ahead: %v, %v", name, due, err)
+			}
+			if _, err := h.BeginPurge(t.Context(), "t"); !errors.Is(err, ErrConflict) {
+				t.Errorf("%s clock is ahead: %v", name, err)
+			}
+			must(t, h.Close())
+		}
+	})
+}
+
 func TestDrainOfLocks(t *testing.T) {
 	end := Timestamp(fakeNow().Add(time.Minute))
 	for ends, want := range map[string]struct {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"time"
 )
 
 // WantBackup records that a deleted tenant is to be copied into dir before anything of it is removed, audited. Until
@@ -40,11 +41,25 @@ func (t *Tables) BackupMade(ctx context.Context, tenant TenantID, path, sha256 s
 	})
 }
 
+// purgeNow is the time by which retention ends: the earlier of this process's clock and the one that all share. One wrong
+// clock removes nobody's data early.
+func (t *Tables) purgeNow(ctx context.Context) (time.Time, error) {
+	shared, err := t.Now(ctx)
+	if own := t.at.host().clock().UTC(); own.Before(shared) {
+		return own, err
+	}
+	return shared, err
+}
+
 // PurgesDue returns deleted tenants whose retention is over, those first whose removal had begun.
 func (t *Tables) PurgesDue(ctx context.Context, limit int) ([]TenantID, error) {
+	now, err := t.purgeNow(ctx)
+	if err != nil {
+		return nil, err
+	}
 	var due []TenantID
-	args := []any{t.at.host().now(), min(limit, maxPage)}
-	err := t.at.query(ctx, "look for deleted tenants", readDeadline, "tenant_purges_due", args, func(rows *sql.Rows) error {
+	args := []any{Timestamp(now), min(limit, maxPage)}
+	err = t.at.query(ctx, "look for deleted tenants", readDeadline, "tenant_purges_due", args, func(rows *sql.Rows) error {
 		due = nil
 		for rows.Next() {
 			var id TenantID
@@ -78,9 +93,13 @@ func (t *Tables) BeginPurge(ctx context.Context, tenant TenantID) (d Deletion, e
 		if d.PurgingAt != "" {
 			return nil
 		}
+		now, err := tx.purgeNow(ctx)
+		if err != nil {
+			return err
+		}
 		end, err := ParseTimestamp(d.RetainUntil)
 		switch {
-		case err != nil || tx.h.clock().Before(end):
+		case err != nil || now.Before(end):
 			return fmt.Errorf("%w: the tenant is kept until %s", ErrConflict, d.RetainUntil)
 		case d.Backup.Pending():
 			return fmt.Errorf("%w: the backup into %s that was asked for is not there: `tenantgate tenant delete --backup DIR` makes it", ErrConflict, d.Backup.Dir)

@@ -75,7 +75,7 @@ func newWorld(t testing.TB, host, admin string) *world {
 	t.Helper()
 	w := &world{t: t, uris: map[catalog.TenantID]catalog.DBURI{}, dir: t.TempDir()}
 	var err error
-	w.host, err = catalog.New(t.Context(), catalog.Config{URL: catalog.NewDBURI(host), Clock: w.clock})
+	w.host, err = catalog.New(t.Context(), catalog.Config{URL: catalog.NewDBURI(host), Clock: w.clock, SharedClock: w.clock})
 	must(t, err)
 	t.Cleanup(func() { must(t, w.host.Close()) })
 	w.keys, err = seal.ParseKeyset(seal.GenerateSecret())
