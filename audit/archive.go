@@ -1,15 +1,12 @@
 package audit
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"io/fs"
 	"os"
@@ -21,10 +18,12 @@ import (
 const (
 	// fileForm begins what is signed of a file.
 	fileForm = "tenantgate-archive-file-1"
-	// archiveBatch bounds the rows of one transaction of an archive: SQLite's other writers wait no longer than it takes.
-	archiveBatch = 1000
-	// maxLine bounds a line of a file, in bytes.
-	maxLine = 64 << 20
+	// lastLineBegin begins the last line of a file, and no other.
+	lastLineBegin = `{"archive":`
+	// archiveRows and archiveBytes bound one transaction of an archive: SQLite's other writers wait no longer than it takes. A
+	// row that is larger comes alone.
+	archiveRows  = 1000
+	archiveBytes = 8 << 20
 )
 
 // ErrTampered: the log is not what was chained, so nothing of it is archived.
@@ -61,7 +60,7 @@ type lastLine struct {
 // are chained to a new file, reads the file again, and only then deletes them, in short transactions that each leave a
 // signed record. Rows without an id or a created_at, and records, stay. Where anything in the log does not fit its chain
 // nothing is done (ErrTampered). Killed at any moment, the same call finishes: it takes the file that is there if it is
-// whole. ctx names the actor.
+// whole. It holds a row or two at a time, however large. ctx names the actor.
 func Archive(ctx context.Context, host *catalog.HostDatabase, keys *Keys, before, path string, now time.Time, progress func(rows int)) (Archived, error) {
 	done := Archived{}
 	err := WriteFile(path, func(w io.Writer) error {
@@ -87,24 +86,30 @@ func Archive(ctx context.Context, host *catalog.HostDatabase, keys *Keys, before
 		return done, fmt.Errorf("%s is an archive of what is before %s: name another file", path, sealed.Before)
 	}
 	done.Rows, done.SHA256 = sealed.Rows, sealed.SHA256
-	batch := make([]catalog.ArchivedEntry, 0, archiveBatch)
+	batch, bytes := make([]catalog.ArchivedEntry, 0, archiveRows), 0
 	flush := func() error {
+		if len(batch) == 0 {
+			return nil
+		}
 		n, err := deleteArchived(ctx, host, keys, sealed, batch)
 		done.Deleted += int64(n)
-		batch = batch[:0]
+		batch, bytes = batch[:0], 0
 		if err == nil && progress != nil {
 			progress(n)
 		}
 		return err
 	}
-	_, err = readArchive(path, keys, func(e *catalog.ChainEntry) error {
-		batch = append(batch, catalog.ArchivedEntry{Seq: e.Seq, ID: catalog.AuditID(e.AuditID.Text), RowHash: e.RowHash, Hash: e.Hash})
-		if len(batch) < archiveBatch {
-			return nil
+	_, err = readArchive(path, keys, func(e *catalog.ChainEntry, size int) error {
+		if bytes+size > archiveBytes || len(batch) == archiveRows {
+			if err := flush(); err != nil {
+				return err
+			}
 		}
-		return flush()
+		bytes += size
+		batch = append(batch, catalog.ArchivedEntry{Seq: e.Seq, ID: catalog.AuditID(e.AuditID.Text), RowHash: e.RowHash, Hash: e.Hash})
+		return nil
 	})
-	if err == nil && len(batch) > 0 {
+	if err == nil {
 		err = flush()
 	}
 	return done, err
@@ -115,7 +120,7 @@ var errNothing = errors.New("nothing to archive")
 // writeArchive writes the rows of an archive and its last line.
 func writeArchive(ctx context.Context, host *catalog.HostDatabase, keys *Keys, before string, now time.Time, w io.Writer) (n int64, err error) {
 	sum := sha256.New()
-	write, _ := jsonLines(io.MultiWriter(w, sum))
+	lines := newLineWriter(io.MultiWriter(w, sum))
 	var head catalog.ChainHead
 	err = host.ReadAudit(ctx, func(s *catalog.AuditSnapshot) error {
 		v := newVerifier(keys, nil)
@@ -125,7 +130,7 @@ func writeArchive(ctx context.Context, host *catalog.HostDatabase, keys *Keys, b
 				return nil
 			}
 			n++
-			return write(newLine(row, e, previous))
+			return lines.write(&line{row, e, previous})
 		}
 		if err := v.all(ctx, s); err != nil {
 			return err
@@ -133,7 +138,7 @@ func writeArchive(ctx context.Context, host *catalog.HostDatabase, keys *Keys, b
 		if head = v.report.Head; v.report.Count > 0 {
 			return fmt.Errorf("%w: %d findings, the first: %s", ErrTampered, v.report.Count, v.report.Findings[0].What)
 		}
-		return nil
+		return lines.flush()
 	})
 	if err != nil || n == 0 {
 		return n, err
@@ -165,8 +170,8 @@ func deleteArchived(ctx context.Context, host *catalog.HostDatabase, keys *Keys,
 }
 
 // readArchive reads a file to its end and checks each line by itself, what all of them are, and the signature. each sees
-// the entries, before it is known whether the file is whole: read twice.
-func readArchive(path string, keys *Keys, each func(*catalog.ChainEntry) error) (*seals, error) {
+// the entries with the sizes of their rows, before it is known whether the file is whole: read twice.
+func readArchive(path string, keys *Keys, each func(e *catalog.ChainEntry, size int) error) (*seals, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
@@ -182,66 +187,52 @@ var (
 	errBehindTheEnd = errors.New("there is more behind its last line")
 )
 
-func readLines(f io.Reader, keys *Keys, each func(*catalog.ChainEntry) error) (*seals, error) {
-	in := bufio.NewScanner(f)
-	in.Buffer(make([]byte, 1<<16), maxLine)
-	r := &fileReader{sum: sha256.New(), each: each}
-	for in.Scan() {
-		if r.last != nil {
-			return nil, errBehindTheEnd
+func readLines(f io.Reader, keys *Keys, each func(e *catalog.ChainEntry, size int) error) (*seals, error) {
+	var h hasher
+	sum := sha256.New()
+	in := newLineReader(f, sum)
+	rows, seq := int64(0), int64(0)
+	for {
+		last, err := in.seals()
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil, errNotWhole
+		case err != nil:
+			return nil, err
+		case last != nil:
+			return last, in.ends(last, rows, keys)
 		}
-		if err := r.line(in.Bytes()); err != nil {
+		rows++
+		l, err := in.line()
+		if err == nil {
+			err = l.check(&h)
+		}
+		if err == nil && l.entry.Seq <= seq {
+			err = errors.New("out of order")
+		}
+		if err != nil {
+			return nil, fmt.Errorf("line %d: %w", rows, err)
+		}
+		if seq = l.entry.Seq; each == nil {
+			continue
+		}
+		if err := each(l.entry, l.size()); err != nil {
 			return nil, err
 		}
 	}
-	if err := in.Err(); err != nil {
-		return nil, err
-	}
-	switch s := r.last; {
-	case s == nil || s.Rows != r.rows || s.SHA256 != hex.EncodeToString(r.sum.Sum(nil)):
-		return nil, errNotWhole
+}
+
+// ends says whether the last line is right about what was read, and the last.
+func (r *lineReader) ends(s *seals, rows int64, keys *Keys) error {
+	switch _, err := r.in.Peek(1); {
+	case err == nil:
+		return errBehindTheEnd
+	case !errors.Is(err, io.EOF):
+		return err
+	case s.Rows != rows || s.SHA256 != hex.EncodeToString(r.sum.Sum(nil)):
+		return errNotWhole
 	case keys != nil && !keys.verify(s.Key, s.body(), s.Signature):
-		return nil, errNotSigned
-	}
-	return r.last, nil
-}
-
-// fileReader goes through an archive's lines.
-type fileReader struct {
-	hash hasher
-	sum  hash.Hash
-	rows int64
-	seq  int64
-	last *seals
-	each func(*catalog.ChainEntry) error
-}
-
-func (r *fileReader) line(text []byte) error {
-	if bytes.HasPrefix(text, []byte(`{"archive":`)) {
-		var l lastLine
-		if err := json.Unmarshal(text, &l); err != nil || l.Archive == nil {
-			return errNotWhole
-		}
-		r.last = l.Archive
-		return nil
-	}
-	_, _ = r.sum.Write(text) // a hash never fails
-	_, _ = r.sum.Write([]byte("\n"))
-	r.rows++
-	var l line
-	if err := json.Unmarshal(text, &l); err != nil {
-		return fmt.Errorf("line %d: no row of the log", r.rows)
-	}
-	_, e, err := l.entry(&r.hash)
-	if err != nil {
-		return fmt.Errorf("line %d: %w", r.rows, err)
-	}
-	if e.Seq <= r.seq {
-		return fmt.Errorf("line %d: out of order", r.rows)
-	}
-	r.seq = e.Seq
-	if r.each != nil {
-		return r.each(&e)
+		return errNotSigned
 	}
 	return nil
 }

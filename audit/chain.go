@@ -3,6 +3,7 @@ package audit
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -15,8 +16,12 @@ const (
 	lookEvery = 200 * time.Millisecond
 	// lookTimeout bounds a transaction of the chain.
 	lookTimeout = 10 * time.Second
-	// chainBatch bounds the rows of one transaction: SQLite's other writers wait no longer than it takes.
-	chainBatch = 1000
+	// chainRows and chainBytes bound one transaction: SQLite's other writers wait no longer than it takes. A row that is larger
+	// comes alone.
+	chainRows  = 1000
+	chainBytes = 8 << 20
+	// aloneTimeout bounds a transaction that takes one row, after others failed: the row may be a large one, the way long.
+	aloneTimeout = 2 * time.Minute
 	// maxRest bounds the rest between two transactions while there is more, which is as long as the one before took.
 	maxRest = 100 * time.Millisecond
 	// checkpointEvery is contract section 10's.
@@ -61,9 +66,12 @@ type Chain struct {
 	cancel context.CancelFunc
 	done   chan struct{}
 
+	// The loop's own.
+	hash   hasher
+	rows   int    // of the next transaction: fewer after a failure
 	said   string // the last failure that was logged
 	whole  time.Time
-	passed [2]mark // the loop's; see behind
+	passed [2]mark // see behind
 
 	mu    sync.Mutex
 	stats Stats
@@ -86,7 +94,7 @@ func Start(cfg Config, deps Deps) *Chain {
 		cfg.Checkpoints = checkpointEvery
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	c := &Chain{cfg: cfg, deps: deps, cancel: cancel, done: make(chan struct{})}
+	c := &Chain{cfg: cfg, deps: deps, cancel: cancel, done: make(chan struct{}), rows: chainRows}
 	c.clear = deps.Clock()
 	c.made = c.clear
 	go c.run(ctx)
@@ -145,32 +153,52 @@ func (c *Chain) note(ctx context.Context, what string, err error) {
 	}
 }
 
-// look chains everything that it finds. Others get their turn between its transactions.
+// look chains everything that it finds. Others get their turn between its transactions. What failed with many rows is tried
+// with fewer, down to one.
 func (c *Chain) look(ctx context.Context) error {
 	for {
-		began, behind := c.deps.Clock(), c.behind()
-		within, cancel := context.WithTimeout(ctx, lookTimeout)
-		waiting, err := c.deps.Host.AuditWaiting(within, behind)
-		var look catalog.ChainLook
 		from := time.Now()
-		if err == nil && waiting {
-			at := catalog.Timestamp(began)
-			look, err = c.deps.Host.Chain(within, behind, chainBatch, func(head catalog.ChainHead, rows []catalog.UnchainedRow) []catalog.ChainEntry {
-				return link(head, rows, at)
-			})
-		}
-		cancel()
+		look, err := c.step(ctx)
 		if err != nil {
+			c.rows = max(c.rows/4, 1)
 			return err
 		}
-		c.looked(began, &look)
+		c.rows = min(c.rows*2, chainRows)
 		if !look.More {
+			if look.TooLarge > 0 {
+				return fmt.Errorf("%d rows of about 1 GiB or more cannot be read, and stay unchained", look.TooLarge)
+			}
 			return nil
 		}
 		if err := rest(ctx, time.Since(from)); err != nil {
 			return err
 		}
 	}
+}
+
+// step is one transaction.
+func (c *Chain) step(ctx context.Context) (look catalog.ChainLook, err error) {
+	limit := lookTimeout
+	if c.rows == 1 {
+		limit = aloneTimeout
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	began, behind := c.deps.Clock(), c.behind()
+	waiting, err := c.deps.Host.AuditWaiting(ctx, behind)
+	if err == nil && waiting {
+		at := catalog.Timestamp(began)
+		look, err = c.deps.Host.Chain(ctx, catalog.Chaining{
+			Behind: behind, Rows: c.rows, Bytes: chainBytes, HashOf: c.hash.row,
+			Link: func(head catalog.ChainHead, rows []catalog.UnchainedRow) []catalog.ChainEntry {
+				return link(head, rows, at)
+			},
+		})
+	}
+	if err == nil {
+		c.looked(began, &look)
+	}
+	return look, err
 }
 
 // looked takes down what a look did.
@@ -185,7 +213,7 @@ func (c *Chain) looked(began time.Time, look *catalog.ChainLook) {
 	defer c.mu.Unlock()
 	c.stats.Chained += uint64(look.Chained)
 	c.stats.Seq = max(c.stats.Seq, look.Head.Seq)
-	if !look.More && !look.Busy {
+	if !look.More && !look.Busy && look.TooLarge == 0 {
 		c.clear = began
 	}
 }

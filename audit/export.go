@@ -3,7 +3,7 @@ package audit
 import (
 	"context"
 	"encoding/csv"
-	"encoding/json"
+	"errors"
 	"io"
 	"strconv"
 
@@ -27,31 +27,17 @@ const (
 )
 
 // Export writes every row of the log as it stands at one moment: in the order of the chain, then those that are not
-// chained yet. Its memory does not grow with the log.
+// chained yet. It holds one row at a time, however large, and of rows without an id, which SQLite allows, a hash each.
 func Export(ctx context.Context, host *catalog.HostDatabase, w io.Writer, format Format) (done Exported, err error) {
-	write, flush := jsonLines(w)
-	if format == CSV {
-		write, flush = csvLines(w)
+	x := &exporting{done: &done, nameless: map[string][]int64{}}
+	lines := newLineWriter(w)
+	flush := lines.flush
+	if x.write = lines.write; format == CSV {
+		x.write, flush = csvLines(w)
 	}
 	err = host.ReadAudit(ctx, func(s *catalog.AuditSnapshot) error {
-		x := &exporting{write: write, done: &done, nameless: map[string][]catalog.AuditRow{}}
-		if err := s.Nameless(ctx, x.keep); err != nil {
-			return err
-		}
-		if err := s.Entries(ctx, 0, x.entry); err != nil {
-			return err
-		}
-		for _, rows := range x.nameless {
-			for i := range rows {
-				if err := x.tail(true, &rows[i]); err != nil {
-					return err
-				}
-			}
-		}
-		if err := s.Unchained(ctx, x.tail); err != nil {
-			return err
-		}
-		return flush()
+		x.row = func(place int64) (*catalog.AuditRow, error) { return s.NamelessRow(ctx, place) }
+		return errors.Join(x.all(ctx, s), flush())
 	})
 	return done, err
 }
@@ -61,20 +47,45 @@ type exporting struct {
 	write    func(*line) error
 	done     *Exported
 	previous string
-	nameless map[string][]catalog.AuditRow
+	nameless map[string][]int64 // by their hash, where they are
+	row      func(place int64) (*catalog.AuditRow, error)
 }
 
-func (x *exporting) keep(row *catalog.AuditRow) error {
-	h := x.hash.row(row)
-	x.nameless[h] = append(x.nameless[h], *row)
-	return nil
+func (x *exporting) all(ctx context.Context, s *catalog.AuditSnapshot) error {
+	err := s.Nameless(ctx, func(place int64, row *catalog.AuditRow) error {
+		h := x.hash.row(row)
+		x.nameless[h] = append(x.nameless[h], place)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if err := s.Entries(ctx, 0, x.entry); err != nil {
+		return err
+	}
+	for _, places := range x.nameless {
+		for _, place := range places {
+			row, err := x.row(place)
+			if err != nil {
+				return err
+			}
+			if err := x.tail(true, row); err != nil {
+				return err
+			}
+		}
+	}
+	return s.Unchained(ctx, x.tail)
 }
 
-func (x *exporting) entry(e *catalog.ChainEntry, row *catalog.AuditRow) error {
+func (x *exporting) entry(e *catalog.ChainEntry, row *catalog.AuditRow) (err error) {
 	previous := x.previous
 	x.previous = e.Hash
-	if rows := x.nameless[e.RowHash]; e.AuditID.Kind == catalog.AuditNull && len(rows) > 0 {
-		row, x.nameless[e.RowHash] = &rows[len(rows)-1], rows[:len(rows)-1]
+	if places := x.nameless[e.RowHash]; e.AuditID.Kind == catalog.AuditNull && len(places) > 0 {
+		last := len(places) - 1
+		if row, err = x.row(places[last]); err != nil {
+			return err
+		}
+		x.nameless[e.RowHash] = places[:last]
 	}
 	if row == nil {
 		if e.Archived.Kind == catalog.AuditNull {
@@ -83,25 +94,19 @@ func (x *exporting) entry(e *catalog.ChainEntry, row *catalog.AuditRow) error {
 		return nil
 	}
 	x.done.Rows++
-	return x.write(newLine(row, e, previous))
+	return x.write(&line{row, e, previous})
 }
 
 func (x *exporting) tail(_ bool, row *catalog.AuditRow) error {
 	x.done.Rows++
 	x.done.Tail++
-	return x.write(newLine(row, nil, ""))
-}
-
-func jsonLines(w io.Writer) (write func(*line) error, flush func() error) {
-	enc := json.NewEncoder(w)
-	enc.SetEscapeHTML(false)
-	return func(l *line) error { return enc.Encode(l) }, func() error { return nil }
+	return x.write(&line{row: row})
 }
 
 // csvLines writes values as they are: a spreadsheet may take one that begins with =, +, - or @ for a formula.
 func csvLines(w io.Writer) (write func(*line) error, flush func() error) {
 	out := csv.NewWriter(w)
-	header := append(catalog.AuditColumns(), "seq", "chained_at", "row_hash", "previous_hash", "hash")
+	header := lineKeys()
 	begun := false
 	begin := func() error {
 		if begun {
@@ -114,21 +119,12 @@ func csvLines(w io.Writer) (write func(*line) error, flush func() error) {
 		if err := begin(); err != nil {
 			return err
 		}
-		cells := make([]string, 0, len(header))
-		for _, c := range l.columns() {
-			cells = append(cells, c.Text)
+		cells := make([]string, len(header))
+		for i := range l.row {
+			cells[i] = l.row[i].Text
 		}
-		seq := ""
-		if l.Seq != nil {
-			seq = strconv.FormatInt(*l.Seq, 10)
-		}
-		cells = append(cells, seq)
-		for _, s := range []*string{l.ChainedAt, l.RowHash, l.Previous, l.Hash} {
-			if s == nil {
-				cells = append(cells, "")
-				continue
-			}
-			cells = append(cells, *s)
+		if e := l.entry; e != nil {
+			copy(cells[len(l.row):], []string{strconv.FormatInt(e.Seq, 10), e.At, e.RowHash, l.previous, e.Hash})
 		}
 		return out.Write(cells)
 	}

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
+	"hash"
 
 	"github.com/tenantgate/tenantgate/catalog"
 )
@@ -15,14 +16,21 @@ const (
 )
 
 // hasher makes the chain's hashes; its buffer is used again. Not safe for concurrent use.
-type hasher struct{ buf []byte }
+type hasher struct {
+	buf  []byte
+	long hash.Hash // of what the buffer had no room for; nil before the first such row
+	used bool      // long holds the beginning
+}
+
+// maxBuffer bounds what is hashed in one piece, in bytes: a long value is not copied whole.
+const maxBuffer = 64 << 10
 
 // row is the hash of a row: for each of the seven columns one byte for its kind (0 NULL, 1 text, 2 bytes, 3 a number) and,
 // but for NULL, its length in eight bytes, big-endian, and its bytes.
 func (h *hasher) row(row *catalog.AuditRow) string {
-	h.buf = append(h.buf[:0], rowForm...)
+	h.begin(rowForm)
 	for i := range row {
-		h.buf = appendValue(h.buf, &row[i])
+		h.value(&row[i])
 	}
 	return h.sum()
 }
@@ -30,33 +38,57 @@ func (h *hasher) row(row *catalog.AuditRow) string {
 // entry is the hash of an entry that follows the one of that hash ("" before the first): over that hash, seq in eight
 // bytes, big-endian, the row's id, the row's hash and when it was chained, each in the form of a column.
 func (h *hasher) entry(previous string, e *catalog.ChainEntry) string {
-	h.buf = append(h.buf[:0], entryForm...)
-	h.buf = appendText(h.buf, previous)
+	h.begin(entryForm)
+	h.text(previous)
 	h.buf = binary.BigEndian.AppendUint64(h.buf, uint64(e.Seq))
-	h.buf = appendValue(h.buf, &e.AuditID)
-	h.buf = appendText(h.buf, e.RowHash)
-	h.buf = appendText(h.buf, e.At)
+	h.value(&e.AuditID)
+	h.text(e.RowHash)
+	h.text(e.At)
 	return h.sum()
 }
 
+func (h *hasher) begin(form string) {
+	h.buf, h.used = append(h.buf[:0], form...), false
+}
+
+func (h *hasher) value(v *catalog.AuditValue) {
+	h.buf = append(h.buf, byte(v.Kind))
+	if v.Kind == catalog.AuditNull {
+		return
+	}
+	h.buf = binary.BigEndian.AppendUint64(h.buf, uint64(len(v.Text)))
+	rest := v.Text
+	for len(h.buf)+len(rest) > maxBuffer {
+		n := max(maxBuffer-len(h.buf), 0)
+		h.buf = append(h.buf, rest[:n]...)
+		rest = rest[n:]
+		h.spill()
+	}
+	h.buf = append(h.buf, rest...)
+}
+
+func (h *hasher) text(s string) { h.value(&catalog.AuditValue{Kind: catalog.AuditText, Text: s}) }
+
+// spill makes room in the buffer.
+func (h *hasher) spill() {
+	if h.long == nil {
+		h.long = sha256.New()
+	}
+	if !h.used {
+		h.long.Reset()
+		h.used = true
+	}
+	_, _ = h.long.Write(h.buf) // a hash never fails
+	h.buf = h.buf[:0]
+}
+
 func (h *hasher) sum() string {
+	if h.used {
+		h.spill()
+		return hex.EncodeToString(h.long.Sum(nil))
+	}
 	sum := sha256.Sum256(h.buf)
 	return hex.EncodeToString(sum[:])
-}
-
-func appendValue(b []byte, v *catalog.AuditValue) []byte {
-	b = append(b, byte(v.Kind))
-	if v.Kind == catalog.AuditNull {
-		return b
-	}
-	b = binary.BigEndian.AppendUint64(b, uint64(len(v.Text)))
-	return append(b, v.Text...)
-}
-
-func appendText(b []byte, s string) []byte {
-	b = append(b, byte(catalog.AuditText))
-	b = binary.BigEndian.AppendUint64(b, uint64(len(s)))
-	return append(b, s...)
 }
 
 // link makes the entries of rows, which follow head.
@@ -65,10 +97,7 @@ func link(head catalog.ChainHead, rows []catalog.UnchainedRow, at string) []cata
 	entries := make([]catalog.ChainEntry, len(rows))
 	for i := range rows {
 		e := &entries[i]
-		e.Seq, e.AuditID, e.At = head.Seq+1, rows[i].AuditID, at
-		if rows[i].Row != nil {
-			e.RowHash = h.row(rows[i].Row)
-		}
+		e.Seq, e.AuditID, e.RowHash, e.At = head.Seq+1, rows[i].AuditID, rows[i].RowHash, at
 		e.Hash = h.entry(head.Hash, e)
 		head = catalog.ChainHead{Seq: e.Seq, Hash: e.Hash}
 	}

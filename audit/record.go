@@ -26,9 +26,12 @@ func (r record) body(id string) string {
 	return fmt.Sprintf("%s/%s/%s/%d/%d/%d/%s/%s", archiveForm, id, r.Before, r.Rows, r.FirstSeq, r.LastSeq, r.Digest, r.File)
 }
 
+// maxRecord bounds the details of a record, in bytes; Archive's have about 600.
+const maxRecord = 1 << 14
+
 func parseRecord(details string) (r record, err error) {
-	if err := json.Unmarshal([]byte(details), &r); err != nil {
-		return r, errors.New("no record of an archive")
+	if len(details) > maxRecord || json.Unmarshal([]byte(details), &r) != nil {
+		return record{}, errors.New("no record of an archive")
 	}
 	return r, nil
 }

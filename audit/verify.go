@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"hash"
 	"math"
+	"strings"
 
 	"github.com/tenantgate/tenantgate/catalog"
 )
@@ -54,12 +55,23 @@ type Report struct {
 func (r *Report) add(kind string, seq int64, id, format string, args ...any) {
 	r.Count++
 	if len(r.Findings) < maxFindings {
-		r.Findings = append(r.Findings, Finding{kind, seq, id, fmt.Sprintf(format, args...)})
+		r.Findings = append(r.Findings, Finding{kind, seq, short(id), fmt.Sprintf(format, args...)})
 	}
 }
 
+// maxID bounds an id in a finding, in bytes: SQLite takes one of any length.
+const maxID = 500
+
+func short(id string) string {
+	if len(id) <= maxID {
+		return id
+	}
+	return strings.ToValidUTF8(id[:maxID], "") + "…"
+}
+
 // Verify reads log and chain as they stand at one moment and reports what does not fit. keys may be nil: then what is
-// signed is not looked at, and checkpoints must be none. Its memory does not grow with the log. The error says that it
+// signed is not looked at, and checkpoints must be none. It holds one row at a time, however large,
+// and of rows without an id, which SQLite allows, a hash each. The error says that it
 // could not be done, not what it found.
 func Verify(ctx context.Context, host *catalog.HostDatabase, keys *Keys, checkpoints []Checkpoint, progress func(entries int64)) (Report, error) {
 	var r Report
@@ -80,17 +92,16 @@ type verifier struct {
 	checkpoints map[int64][]Checkpoint
 	report      Report
 	progress    func(int64)
-	// kept sees each entry whose row is there and is what was chained; nil: nobody wants them.
+	// kept sees each entry whose row is there, has an id and is what was chained; nil: nobody wants them.
 	kept func(e *catalog.ChainEntry, previous string, row *catalog.AuditRow) error
 
 	at       entryState
-	stored   string // the hash of the entry before, as stored
-	derived  string // and as it follows from what it holds
-	linked   bool   // there is no gap before
-	rows     int64  // rows that entries have
-	nameless map[string][]catalog.AuditRow
+	stored   string         // the hash of the entry before, as stored
+	derived  string         // and as it follows from what it holds
+	linked   bool           // there is no gap before
+	rows     int64          // rows that entries have
+	nameless map[string]int // rows without an id, by their hash
 	archives map[string]*archiveState
-	records  map[string]*catalog.AuditRow
 }
 
 // entryState is the entry at hand, with what was seen of its rows.
@@ -98,20 +109,22 @@ type entryState struct {
 	catalog.ChainEntry
 	rows    int
 	fits    bool
-	other   string // the hash of a row that does not fit
-	fitting catalog.AuditRow
+	other   string            // the hash of a row that does not fit
+	fitting *catalog.AuditRow // where somebody wants it
+	record  *record           // the row is the record of an archive
 }
 
-// archiveState is what is marked as one record's.
+// archiveState is what is marked as one record's, and that record once it was seen.
 type archiveState struct {
 	count, first, last int64
 	digest             hash.Hash
+	record             *record
 }
 
 func newVerifier(keys *Keys, checkpoints []Checkpoint) *verifier {
 	v := &verifier{
-		keys: keys, linked: true, checkpoints: map[int64][]Checkpoint{}, nameless: map[string][]catalog.AuditRow{},
-		archives: map[string]*archiveState{}, records: map[string]*catalog.AuditRow{},
+		keys: keys, linked: true, checkpoints: map[int64][]Checkpoint{}, nameless: map[string]int{},
+		archives: map[string]*archiveState{},
 	}
 	for _, c := range checkpoints {
 		v.checkpoints[c.Seq] = append(v.checkpoints[c.Seq], c)
@@ -123,9 +136,8 @@ func newVerifier(keys *Keys, checkpoints []Checkpoint) *verifier {
 const progressEvery = 100_000
 
 func (v *verifier) all(ctx context.Context, s *catalog.AuditSnapshot) error {
-	err := s.Nameless(ctx, func(row *catalog.AuditRow) error {
-		h := v.hash.row(row)
-		v.nameless[h] = append(v.nameless[h], *row)
+	err := s.Nameless(ctx, func(_ int64, row *catalog.AuditRow) error {
+		v.nameless[v.hash.row(row)]++
 		return nil
 	})
 	if err != nil {
@@ -157,32 +169,40 @@ func (v *verifier) entry(e *catalog.ChainEntry, row *catalog.AuditRow) error {
 			v.progress(v.report.Entries)
 		}
 	}
-	if e.AuditID.Kind == catalog.AuditNull {
-		row = v.takeNameless(e)
+	if e.AuditID.Kind == catalog.AuditNull && v.nameless[e.RowHash] > 0 {
+		v.nameless[e.RowHash]--
+		v.at.rows++
+		v.at.fits = true
 	}
 	if row == nil {
 		return nil
 	}
 	v.at.rows++
 	h := v.hash.row(row)
-	switch {
-	case h == e.RowHash:
-		v.at.fits, v.at.fitting = true, *row
-	default:
+	if h != e.RowHash {
 		v.at.other = h
+		return nil
+	}
+	v.at.fits = true
+	v.at.record = v.recordOf(row)
+	if v.kept != nil {
+		held := *row
+		v.at.fitting = &held
 	}
 	return nil
 }
 
-// takeNameless finds the row of an entry among those that have no id.
-func (v *verifier) takeNameless(e *catalog.ChainEntry) *catalog.AuditRow {
-	of := v.nameless[e.RowHash]
-	if len(of) == 0 {
+// recordOf is what a row says as the record of an archive whose marks were seen; a record comes behind what it is about. nil
+// for other rows.
+func (v *verifier) recordOf(row *catalog.AuditRow) *record {
+	if row[2].Text != archivedEvent || v.archives[row[0].Text] == nil {
 		return nil
 	}
-	row := of[len(of)-1]
-	v.nameless[e.RowHash] = of[:len(of)-1]
-	return &row
+	r, err := parseRecord(row[4].Text)
+	if err != nil {
+		r = record{} // says nothing that is right
+	}
+	return &r
 }
 
 // finish judges the entry at hand.
@@ -213,14 +233,14 @@ func (v *verifier) finish() error {
 		}
 	}
 	v.report.Head = catalog.ChainHead{Seq: e.Seq, Hash: e.Hash}
-	if e.fits && e.Archived.Kind == catalog.AuditNull {
-		if string(e.fitting[2].Text) == archivedEvent {
-			row := e.fitting
-			v.records[e.AuditID.Text] = &row
-		}
-		if v.kept != nil {
-			return v.kept(&e.ChainEntry, previous, &e.fitting)
-		}
+	if !e.fits || e.Archived.Kind != catalog.AuditNull {
+		return nil
+	}
+	if e.record != nil {
+		v.archives[e.AuditID.Text].record = e.record
+	}
+	if e.fitting != nil {
+		return v.kept(&e.ChainEntry, previous, e.fitting)
 	}
 	return nil
 }
@@ -274,7 +294,7 @@ func name(id catalog.AuditValue) string {
 	if id.Kind == catalog.AuditNull {
 		return "without an id"
 	}
-	return fmt.Sprintf("%q", id.Text)
+	return fmt.Sprintf("%q", short(id.Text))
 }
 
 // markArchived adds an entry to what its mark says.
@@ -322,9 +342,8 @@ func (v *verifier) unchained(ctx context.Context, s *catalog.AuditSnapshot) (err
 	}
 	named := int64(0)
 	err = s.Unchained(ctx, func(waits bool, row *catalog.AuditRow) error {
-		if row[2].Text == archivedEvent {
-			record := *row
-			v.records[row[0].Text] = &record
+		if record := v.recordOf(row); record != nil {
+			v.archives[row[0].Text].record = record
 		}
 		if r.Backfilled && !waits {
 			named++
@@ -346,8 +365,8 @@ func (v *verifier) unchained(ctx context.Context, s *catalog.AuditSnapshot) (err
 
 // missingRecords says whether there are marks of an archive whose record is in no entry yet.
 func (v *verifier) missingRecords() bool {
-	for id := range v.archives {
-		if v.records[id] == nil {
+	for _, a := range v.archives {
+		if a.record == nil {
 			return true
 		}
 	}
@@ -357,13 +376,12 @@ func (v *verifier) missingRecords() bool {
 // archived compares what is marked with what the records say.
 func (v *verifier) archived() {
 	for id, a := range v.archives {
-		row := v.records[id]
-		if row == nil {
+		record := a.record
+		if record == nil {
 			v.report.add(ArchiveForged, a.first, id, "%d rows from entry %d to %d are marked as archived, and there is no record of it", a.count, a.first, a.last)
 			continue
 		}
-		record, err := parseRecord(row[4].Text)
-		if err != nil || record.Rows != a.count || record.FirstSeq != a.first || record.LastSeq != a.last || record.Digest != a.sum() {
+		if record.Rows != a.count || record.FirstSeq != a.first || record.LastSeq != a.last || record.Digest != a.sum() {
 			v.report.add(ArchiveForged, a.first, id, "%d rows from entry %d to %d are marked as archived, and the record says otherwise", a.count, a.first, a.last)
 			continue
 		}
@@ -371,7 +389,7 @@ func (v *verifier) archived() {
 		case v.keys == nil:
 			v.report.Unsigned++
 		case !v.keys.verify(record.Key, record.body(id), record.Signature):
-			v.report.add(ArchiveForged, a.first, id, "the record of an archive, %q, is not signed by this host database's key", id)
+			v.report.add(ArchiveForged, a.first, id, "the record of an archive, %q, is not signed by this host database's key", short(id))
 		}
 	}
 }

@@ -46,8 +46,8 @@ func TestVerifyNamesWhatWasTamperedWith(t *testing.T) {
 		"NULL in place of ''":          {"UPDATE sys_audit_logs SET ip_address = NULL WHERE id = 'a000010'", "row_changed 11 a000010"},
 		"columns shifted":              {"UPDATE sys_audit_logs SET actor_user_id = 'u1m', event_type = 'ember.updated' WHERE id = 'a000010'", "row_changed 11 a000010"},
 		"a removed row":                {"DELETE FROM sys_audit_logs WHERE id = 'a000010'", "row_removed 11 a000010"},
-		"the first rows removed":       {"DELETE FROM sys_audit_logs WHERE id < 'a000003' AND id LIKE 'a0%'", "row_removed 2 a000001; row_removed 3 a000002"},
-		"all rows removed but the key": {"DELETE FROM sys_audit_logs WHERE id LIKE 'a0%' AND id > 'a000003'; DELETE FROM tenantgate.sys_audit_chain WHERE seq > 4", ""},
+		"the first rows removed":       {"DELETE FROM sys_audit_logs WHERE id < 'a000003' AND id LIKE 'a0_____'", "row_removed 2 a000001; row_removed 3 a000002"},
+		"all rows removed but the key": {"DELETE FROM sys_audit_logs WHERE id LIKE 'a0_____' AND id > 'a000003'; DELETE FROM tenantgate.sys_audit_chain WHERE seq > 4", ""},
 		"two rows swapped": {
 			"UPDATE sys_audit_logs SET id = 'x' WHERE id = 'a000010'; UPDATE sys_audit_logs SET id = 'a000010' WHERE id = 'a000020'; UPDATE sys_audit_logs SET id = 'a000020' WHERE id = 'x'",
 			"row_changed 11 a000010; row_changed 21 a000020",

@@ -81,8 +81,25 @@ type ChainHead struct {
 // UnchainedRow is a row that is to be chained.
 type UnchainedRow struct {
 	AuditID AuditValue
-	Row     *AuditRow // nil: it is gone
+	RowHash string // "": the row is gone
 }
+
+// Chaining says what one transaction of the chain does.
+type Chaining struct {
+	// Behind is the place of the queue to look behind.
+	Behind int64
+	// Rows bounds the rows of the queue, and those that were there before the queue; Bytes bounds what all of them hold. A row
+	// that holds more comes alone. Both are at least 1.
+	Rows  int
+	Bytes int64
+	// HashOf is the hash of a row, which is valid only until it returns: rows are held one at a time.
+	HashOf func(*AuditRow) string
+	// Link makes the entries that follow head, one for each row. It is pure.
+	Link func(head ChainHead, rows []UnchainedRow) []ChainEntry
+}
+
+// maxAuditRow is the size of a row from which on PostgreSQL cannot send it whole: a message has less than 1 GiB.
+const maxAuditRow = 1<<30 - 1<<20
 
 // ChainLook is what Chain did.
 type ChainLook struct {
@@ -92,8 +109,11 @@ type ChainLook struct {
 	Busy bool
 	// More: there is more to be chained.
 	More bool
-	// Seen is the largest place of the queue that was taken from, 0 for none.
+	// Seen is the largest place of the queue up to which all was taken, 0 for none.
 	Seen int64
+	// TooLarge are rows that PostgreSQL cannot send whole, about 1 GiB: they wait for ever, and keep nothing else from being
+	// chained.
+	TooLarge int
 }
 
 // AuditWaiting says whether rows may be waiting to be chained, behind that place of the queue.
@@ -133,10 +153,9 @@ func auditHead(ctx context.Context, at access) (head ChainHead, err error) {
 	return head, err
 }
 
-// Chain appends to the chain what is committed and not chained yet, at most limit rows of the queue behind that place and
-// limit of those that were there before the queue, in one transaction. One replica at a time does so; the number is the
-// table's key, so that the chain never forks. link makes the entries that follow head, one for each row; it is pure.
-func (h *HostDatabase) Chain(ctx context.Context, behind int64, limit int, link func(head ChainHead, rows []UnchainedRow) []ChainEntry) (ChainLook, error) {
+// Chain appends to the chain what is committed and not chained yet, in one transaction. One replica at a time does so; the
+// number is the table's key, so that the chain never forks.
+func (h *HostDatabase) Chain(ctx context.Context, c Chaining) (ChainLook, error) {
 	var look ChainLook
 	err := h.InTx(ctx, func(tx *Tx) error {
 		look = ChainLook{}
@@ -152,30 +171,31 @@ func (h *HostDatabase) Chain(ctx context.Context, behind int64, limit int, link 
 		if err != nil {
 			return err
 		}
-		queue, err := tx.takeQueue(ctx, behind, limit, b)
+		queue, err := tx.takeQueue(ctx, &c, b)
 		if err != nil {
 			return err
 		}
 		rows := queue.rows
-		if !b.done && len(queue.places) < limit {
-			before, err := tx.takeBackfill(ctx, &b, limit)
+		if !b.done && !queue.more {
+			before, err := tx.takeBackfill(ctx, &c, &b, c.Bytes-queue.bytes, len(queue.places) == 0)
 			if err != nil {
 				return err
 			}
 			rows = append(rows, before...)
 		}
-		entries := link(head, rows)
+		entries := c.Link(head, rows)
 		if err := tx.appendChain(ctx, entries); err != nil {
 			return err
 		}
 		if err := tx.leaveQueue(ctx, queue.places); err != nil {
 			return err
 		}
-		look.Head, look.Chained, look.More = head, len(entries), len(queue.places) == limit || !b.done
+		look.Head, look.Chained, look.More = head, len(entries), queue.more || !b.done
 		if n := len(entries); n > 0 {
 			look.Head = ChainHead{entries[n-1].Seq, entries[n-1].Hash}
 		}
-		if n := len(queue.places); n > 0 {
+		look.TooLarge = queue.tooLarge
+		if n := len(queue.places); n > 0 && queue.tooLarge == 0 {
 			look.Seen = queue.places[n-1]
 		}
 		return nil
@@ -203,27 +223,38 @@ func (tx *Tx) tryChainLock(ctx context.Context) (ok bool, err error) {
 
 // queued is what was taken from the queue: its places, and those of its rows that are not chained.
 type queued struct {
-	places []int64
-	rows   []UnchainedRow
+	places   []int64
+	bytes    int64
+	rows     []UnchainedRow
+	more     bool // there is more than fitted
+	tooLarge int
 }
 
-func (tx *Tx) takeQueue(ctx context.Context, behind int64, limit int, b backfill) (q queued, err error) {
-	args := []any{behind, limit}
+func (tx *Tx) takeQueue(ctx context.Context, c *Chaining, b backfill) (queued, error) {
+	var covered []any // SQLite
 	if tx.h.engine == EngineSQLite {
-		args = append(args, b.at, b.to.Int64)
-		if b.done {
-			args[2], args[3] = 0, 0
+		if covered = []any{b.at, b.to.Int64}; b.done {
+			covered = []any{0, 0}
 		}
 	}
+	q, err := tx.fitting(ctx, c, append([]any{c.Behind, c.Rows}, covered...))
+	if err != nil || len(q.places) == 0 {
+		return q, err
+	}
+	if err := tx.patience(ctx, q.bytes > c.Bytes); err != nil {
+		return q, err
+	}
+	args := []any{q.places}
+	if tx.h.engine == EngineSQLite {
+		args = append([]any{c.Behind, q.places[len(q.places)-1]}, covered...)
+	}
 	err = tx.query(ctx, "read the audit queue", readDeadline, "audit_queue_take", args, func(rows *sql.Rows) error {
-		q = queued{}
+		q.rows = nil
 		for rows.Next() {
-			var place int64
-			r, chained, err := scanUnchained(rows, &place)
+			r, chained, err := scanUnchained(rows, c.HashOf)
 			if err != nil {
 				return err
 			}
-			q.places = append(q.places, place)
 			if !chained {
 				q.rows = append(q.rows, r)
 			}
@@ -233,13 +264,49 @@ func (tx *Tx) takeQueue(ctx context.Context, behind int64, limit int, b backfill
 	return q, err
 }
 
+// fitting are the places of the queue whose rows are within the bounds: the first at least, however large.
+func (tx *Tx) fitting(ctx context.Context, c *Chaining, args []any) (q queued, err error) {
+	err = tx.query(ctx, "read the audit queue", readDeadline, "audit_queue_sizes", args, func(rows *sql.Rows) error {
+		q = queued{}
+		seen := 0
+		for rows.Next() {
+			var place, size int64
+			if err := rows.Scan(&place, &size); err != nil {
+				return err
+			}
+			seen++
+			switch {
+			case q.more:
+			case size > maxAuditRow && tx.h.engine == EnginePostgreSQL:
+				q.tooLarge++
+			case len(q.places) > 0 && q.bytes+size > c.Bytes:
+				q.more = true
+			default:
+				q.places, q.bytes = append(q.places, place), q.bytes+size
+			}
+		}
+		q.more = q.more || seen == c.Rows && len(q.places) > 0
+		return rows.Err()
+	})
+	return q, err
+}
+
+// patience lifts the server's bound on a statement for a row that is larger than all of a transaction may be.
+func (tx *Tx) patience(ctx context.Context, needed bool) error {
+	if !needed || tx.h.engine == EngineSQLite {
+		return nil
+	}
+	_, err := tx.exec(ctx, "read a large audit row", "audit_read_patience")
+	return err
+}
+
 // scanUnchained reads place, whether there is a row, whether it is chained, its id, and the row.
-func scanUnchained(rows *sql.Rows, place any) (r UnchainedRow, chained bool, err error) {
+func scanUnchained(rows *sql.Rows, hashOf func(*AuditRow) string) (r UnchainedRow, chained bool, err error) {
 	var there bool
 	var row AuditRow
-	err = rows.Scan(row.into([]any{place, into(&there), into(&chained), &r.AuditID})...)
-	if there {
-		r.Row = &row
+	err = rows.Scan(row.into([]any{new(int64), into(&there), into(&chained), &r.AuditID})...)
+	if err == nil && there && !chained {
+		r.RowHash = hashOf(&row)
 	}
 	return r, chained, err
 }
@@ -350,26 +417,30 @@ func (tx *Tx) setBackfill(ctx context.Context, b backfill) error {
 	return err
 }
 
-// takeBackfill takes the next rows, and notes how far it came.
-func (tx *Tx) takeBackfill(ctx context.Context, b *backfill, limit int) ([]UnchainedRow, error) {
-	var taken []UnchainedRow
-	name, args := "postgresql_audit_backfill_rows", []any{b.created, b.id, limit}
+// takeBackfill takes the next rows that fit into so many bytes, at least one if it must, and notes how far it came.
+func (tx *Tx) takeBackfill(ctx context.Context, c *Chaining, b *backfill, room int64, must bool) ([]UnchainedRow, error) {
+	names, args := [2]string{"postgresql_audit_backfill_sizes", "postgresql_audit_backfill_rows"}, []any{b.created, b.id, c.Rows}
 	if tx.h.engine == EngineSQLite {
-		name, args = "sqlite_audit_backfill_rows", []any{b.at, b.to.Int64, limit}
+		names, args = [2]string{"sqlite_audit_backfill_sizes", "sqlite_audit_backfill_rows"}, []any{b.at, b.to.Int64, c.Rows}
 	}
-	n, from := 0, b.at
-	err := tx.query(ctx, "read audit rows to chain", readDeadline, name, args, func(rows *sql.Rows) error {
-		taken, n = nil, 0
+	fit, all, err := tx.fittingBackfill(ctx, names[0], args, room, must)
+	if err != nil || fit == 0 && !all {
+		return nil, err
+	}
+	var taken []UnchainedRow
+	from := b.at
+	args[2] = fit
+	err = tx.query(ctx, "read audit rows to chain", readDeadline, names[1], args, func(rows *sql.Rows) error {
+		taken = nil
 		for rows.Next() {
 			var place any = new(bool) // PostgreSQL has none
 			if tx.h.engine == EngineSQLite {
 				place = &b.at
 			}
-			r, chained, err := b.scan(rows, place)
+			r, chained, err := b.scan(rows, place, c.HashOf)
 			if err != nil {
 				return err
 			}
-			n++
 			if !chained {
 				taken = append(taken, r)
 			}
@@ -379,7 +450,7 @@ func (tx *Tx) takeBackfill(ctx context.Context, b *backfill, limit int) ([]Uncha
 	if err != nil {
 		return nil, err
 	}
-	b.done = n < limit
+	b.done = all && fit < c.Rows
 	if tx.h.engine == EngineSQLite { // rows that were put in there since stand in the queue, too
 		to := b.at
 		if b.done {
@@ -392,7 +463,33 @@ func (tx *Tx) takeBackfill(ctx context.Context, b *backfill, limit int) ([]Uncha
 	return taken, tx.setBackfill(ctx, *b)
 }
 
-func (b *backfill) scan(rows *sql.Rows, place any) (UnchainedRow, bool, error) {
+// fittingBackfill is how many of the next rows fit, and whether those are all that were asked for. It makes room for a row
+// that is larger than a transaction may be.
+func (tx *Tx) fittingBackfill(ctx context.Context, name string, args []any, room int64, must bool) (fit int, all bool, err error) {
+	large := false
+	err = tx.query(ctx, "read audit rows to chain", readDeadline, name, args, func(rows *sql.Rows) error {
+		fit, all = 0, true
+		left := room
+		for rows.Next() {
+			var size int64
+			if err := rows.Scan(&size); err != nil {
+				return err
+			}
+			first := fit == 0 && must
+			if all = all && (size <= left || first); all {
+				large = large || size > left
+				fit, left = fit+1, left-size
+			}
+		}
+		return rows.Err()
+	})
+	if err == nil {
+		err = tx.patience(ctx, large)
+	}
+	return fit, all, err
+}
+
+func (b *backfill) scan(rows *sql.Rows, place any, hashOf func(*AuditRow) string) (UnchainedRow, bool, error) {
 	var row AuditRow
 	var r UnchainedRow
 	var chained bool
@@ -403,7 +500,9 @@ func (b *backfill) scan(rows *sql.Rows, place any) (UnchainedRow, bool, error) {
 	if err := rows.Scan(row.into(append(dst, into(&chained), &r.AuditID))...); err != nil {
 		return r, false, err
 	}
-	r.Row = &row
+	if !chained {
+		r.RowHash = hashOf(&row)
+	}
 	b.created, b.id = row[6].Text, row[0].Text
 	return r, chained, nil
 }

@@ -13,18 +13,20 @@ import (
 func plainLink(head ChainHead, rows []UnchainedRow) []ChainEntry {
 	entries := make([]ChainEntry, len(rows))
 	for i, r := range rows {
-		entries[i] = ChainEntry{Seq: head.Seq + int64(i) + 1, AuditID: r.AuditID, RowHash: "r", Hash: "h", At: "t"}
-		if r.Row == nil {
-			entries[i].RowHash = ""
-		}
+		entries[i] = ChainEntry{Seq: head.Seq + int64(i) + 1, AuditID: r.AuditID, RowHash: r.RowHash, Hash: "h", At: "t"}
 	}
 	return entries
+}
+
+// chaining takes so many rows, and bytes without end.
+func chaining(rows int) Chaining {
+	return Chaining{Rows: rows, Bytes: 1 << 40, HashOf: func(*AuditRow) string { return "r" }, Link: plainLink}
 }
 
 func chainAll(t testing.TB, h *HostDatabase) (n int) {
 	t.Helper()
 	for {
-		look, err := h.Chain(t.Context(), 0, 100, plainLink)
+		look, err := h.Chain(t.Context(), chaining(100))
 		must(t, err)
 		if n += look.Chained; !look.More {
 			return n
@@ -62,7 +64,7 @@ func TestChainTakesEveryRowOnceHoweverManyAppend(t *testing.T) {
 		for _, o := range others {
 			group.Go(func() {
 				for range 30 {
-					if _, err := o.Chain(t.Context(), 0, 7, plainLink); err != nil {
+					if _, err := o.Chain(t.Context(), chaining(7)); err != nil {
 						t.Error(err)
 					}
 				}
@@ -105,7 +107,7 @@ func TestChainTakesInWhatWasThereBefore(t *testing.T) {
 		}
 		must(t, errOf(h.Migrate(t.Context())))
 		must(t, h.AuditLogs.Insert(t.Context(), &HostAuditLog{ID: "new"}))
-		look, err := h.Chain(t.Context(), 0, 100, plainLink)
+		look, err := h.Chain(t.Context(), chaining(100))
 		if err != nil || !look.More {
 			t.Fatalf("%+v, %v", look, err)
 		}
@@ -168,8 +170,9 @@ func TestChainLooksReadIndexes(t *testing.T) {
 		execAs(t, url, h, "ANALYZE")
 		for name, args := range map[string][]any{
 			"audit_chain_head": nil, "audit_waiting": {0},
-			"audit_queue_take": map[string][]any{EnginePostgreSQL: {0, 100}, EngineSQLite: {0, 100, 0, 0}}[h.engine],
-			"audit_entries":    {100, 10},
+			"audit_queue_sizes": map[string][]any{EnginePostgreSQL: {0, 100}, EngineSQLite: {0, 100, 0, 0}}[h.engine],
+			"audit_queue_take":  map[string][]any{EnginePostgreSQL: {[]int64{1, 2, 3}}, EngineSQLite: {0, 100, 0, 0}}[h.engine],
+			"audit_entries":     {100, 10},
 		} {
 			var plan string
 			must(t, h.ReadAudit(t.Context(), func(s *AuditSnapshot) error {

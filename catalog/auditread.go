@@ -37,8 +37,18 @@ func (h *HostDatabase) ReadAudit(ctx context.Context, f func(*AuditSnapshot) err
 	return f(&AuditSnapshot{h, tx})
 }
 
+// query runs a named statement. Where collect gives up, the connection is given up with it: what is left of the answer may be
+// any number of large rows.
 func (s *AuditSnapshot) query(ctx context.Context, op, name string, args []any, collect func(*sql.Rows) error) error {
-	return safe(op, gather(collect)(s.tx.QueryContext(ctx, s.h.queries[name], args...)))
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	return safe(op, gather(func(rows *sql.Rows) error {
+		err := collect(rows)
+		if err != nil {
+			stop()
+		}
+		return err
+	})(s.tx.QueryContext(ctx, s.h.queries[name], args...)))
 }
 
 // plans says what PostgreSQL is to plan for: pages ("off" to what reads whole tables), or whole tables ("on").
@@ -108,22 +118,21 @@ func (s *AuditSnapshot) pages(ctx context.Context, after int64, each func(e *Cha
 	}
 }
 
-// rowsOf walks through rows that come alone.
-func (s *AuditSnapshot) rowsOf(ctx context.Context, name string, each func(waiting bool, row *AuditRow) error, flagged bool) error {
+// rowsOf walks through rows that come alone, each with something that tells about it.
+func (s *AuditSnapshot) rowsOf(ctx context.Context, name string, args []any, about any, each func(row *AuditRow) error) error {
 	var theirs error
-	err := s.query(ctx, "read the audit log", name, nil, func(rows *sql.Rows) error {
+	err := s.query(ctx, "read the audit log", name, args, func(rows *sql.Rows) error {
 		var row AuditRow
-		var waiting bool
 		var dst []any
-		if flagged {
-			dst = append(dst, into(&waiting))
+		if about != nil {
+			dst = append(dst, about)
 		}
 		dst = row.into(dst)
 		for rows.Next() {
 			if err := rows.Scan(dst...); err != nil {
 				return err
 			}
-			if theirs = each(waiting, &row); theirs != nil {
+			if theirs = each(&row); theirs != nil {
 				return theirs
 			}
 		}
@@ -132,17 +141,30 @@ func (s *AuditSnapshot) rowsOf(ctx context.Context, name string, each func(waiti
 	return cmp.Or(theirs, err)
 }
 
-// Nameless hands each every row without an id.
-func (s *AuditSnapshot) Nameless(ctx context.Context, each func(row *AuditRow) error) error {
+// Nameless hands each every row without an id, and the place at which NamelessRow finds it again. PostgreSQL has none: id
+// is a primary key.
+func (s *AuditSnapshot) Nameless(ctx context.Context, each func(place int64, row *AuditRow) error) error {
 	if s.h.engine == EnginePostgreSQL {
-		return nil // a primary key
+		return nil
 	}
-	return s.rowsOf(ctx, "audit_nameless", func(_ bool, row *AuditRow) error { return each(row) }, false)
+	var place int64
+	return s.rowsOf(ctx, "sqlite_audit_nameless", nil, &place, func(row *AuditRow) error { return each(place, row) })
+}
+
+// NamelessRow is the row at a place that Nameless named.
+func (s *AuditSnapshot) NamelessRow(ctx context.Context, place int64) (*AuditRow, error) {
+	var found *AuditRow
+	err := s.rowsOf(ctx, "sqlite_audit_nameless_row", []any{place}, nil, func(row *AuditRow) error {
+		found = row
+		return nil
+	})
+	return found, err
 }
 
 // Unchained hands each every row with an id that is in no entry, and whether it waits to be chained.
 func (s *AuditSnapshot) Unchained(ctx context.Context, each func(waiting bool, row *AuditRow) error) error {
-	return s.rowsOf(ctx, "audit_unchained", each, true)
+	var waiting bool
+	return s.rowsOf(ctx, "audit_unchained", nil, into(&waiting), func(row *AuditRow) error { return each(waiting, row) })
 }
 
 // Rows is how many rows the log has.

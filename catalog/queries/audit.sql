@@ -1,4 +1,4 @@
--- The chain over the audit log. COLUMNS are the seven of sys_audit_logs, each as it is stored.
+-- The chain over the audit log. A row's size is asked for before the row: neither engine reads a long value to tell its length.
 
 -- name: audit_chain_lock
 -- One transaction at a time appends; nobody waits.
@@ -15,9 +15,22 @@ SELECT count(*) FROM (SELECT 1 FROM tenantgate.sys_audit_queue q LIMIT 100000) w
 -- name: audit_chain_head
 SELECT seq, hash FROM tenantgate.sys_audit_chain ORDER BY seq DESC LIMIT 1
 
+-- name: audit_queue_sizes
+-- $1 the place to look behind, $2 how many: places and the sizes of their rows, in bytes. On SQLite $3 to $4 are the rowids that
+-- the backfill has still to come to: those are left to it.
+SELECT q.id, CAST(0 AS bigint) + coalesce(octet_length(l.id), 0) + coalesce(octet_length(l.actor_user_id), 0) + coalesce(octet_length(l.event_type), 0)
+		+ coalesce(octet_length(l.target_id), 0) + coalesce(octet_length(l.details), 0) + coalesce(octet_length(l.ip_address), 0)
+		+ coalesce(octet_length(l.created_at), 0)
+FROM tenantgate.sys_audit_queue q
+LEFT JOIN sys_audit_logs l ON l.id = q.audit_id -- postgresql
+LEFT JOIN sys_audit_logs l ON l.rowid = q.row_at AND l.id IS q.audit_id -- sqlite
+WHERE q.id > $1
+	AND (q.row_at <= $3 OR q.row_at > $4) -- sqlite
+ORDER BY q.id LIMIT $2
+
 -- name: audit_queue_take
--- $1 the place to look behind, $2 how many; the row that waits, and whether it is chained already. On SQLite $3 to $4 are the
--- rowids that the backfill has still to come to: those are left to it.
+-- The row that waits, and whether it is chained already, by its place: on PostgreSQL $1 are the places, on SQLite those behind $1
+-- up to $2, and $3 and $4 are as above.
 SELECT q.id,
 	l.id IS NOT NULL, -- postgresql
 	l.rowid IS NOT NULL, -- sqlite
@@ -27,9 +40,10 @@ SELECT q.id,
 FROM tenantgate.sys_audit_queue q
 LEFT JOIN sys_audit_logs l ON l.id = q.audit_id -- postgresql
 LEFT JOIN sys_audit_logs l ON l.rowid = q.row_at AND l.id IS q.audit_id -- sqlite
-WHERE q.id > $1
-	AND (q.row_at <= $3 OR q.row_at > $4) -- sqlite
-ORDER BY q.id LIMIT $2
+WHERE
+	q.id = ANY ($1::bigint[]) -- postgresql
+	q.id > $1 AND q.id <= $2 AND (q.row_at <= $3 OR q.row_at > $4) -- sqlite
+ORDER BY q.id
 
 -- name: audit_queue_delete
 DELETE FROM tenantgate.sys_audit_queue WHERE id = ANY ($1::bigint[]) -- postgresql
@@ -53,6 +67,16 @@ SELECT coalesce(max(rowid), 0) FROM sys_audit_logs
 -- The backfill comes to these rows itself.
 DELETE FROM sys_audit_queue WHERE row_at > $1 AND row_at <= $2
 
+-- name: postgresql_audit_backfill_sizes
+-- $1 created_at and $2 id of the last row, $3 how many.
+SELECT CAST(0 AS bigint) + coalesce(octet_length(l.id), 0) + coalesce(octet_length(l.actor_user_id), 0) + coalesce(octet_length(l.event_type), 0)
+		+ coalesce(octet_length(l.target_id), 0) + coalesce(octet_length(l.details), 0) + coalesce(octet_length(l.ip_address), 0)
+		+ coalesce(octet_length(l.created_at), 0)
+FROM sys_audit_logs l
+WHERE (coalesce(l.created_at, '') COLLATE "C", coalesce(l.id, '') COLLATE "C") > ($1, $2)
+ORDER BY coalesce(l.created_at, '') COLLATE "C", coalesce(l.id, '') COLLATE "C"
+LIMIT $3
+
 -- name: postgresql_audit_backfill_rows
 -- $1 created_at and $2 id of the last row, $3 how many; and whether each is chained or waits in the queue.
 SELECT true, EXISTS (SELECT 1 FROM tenantgate.sys_audit_chain c WHERE c.audit_id = l.id)
@@ -62,6 +86,15 @@ FROM sys_audit_logs l
 WHERE (coalesce(l.created_at, '') COLLATE "C", coalesce(l.id, '') COLLATE "C") > ($1, $2)
 ORDER BY coalesce(l.created_at, '') COLLATE "C", coalesce(l.id, '') COLLATE "C"
 LIMIT $3
+
+-- name: sqlite_audit_backfill_sizes
+-- $1 the last rowid, $2 the one to end with, $3 how many.
+SELECT CAST(0 AS bigint) + coalesce(octet_length(l.id), 0) + coalesce(octet_length(l.actor_user_id), 0) + coalesce(octet_length(l.event_type), 0)
+		+ coalesce(octet_length(l.target_id), 0) + coalesce(octet_length(l.details), 0) + coalesce(octet_length(l.ip_address), 0)
+		+ coalesce(octet_length(l.created_at), 0)
+FROM sys_audit_logs l
+WHERE l.rowid > $1 AND l.rowid <= $2
+ORDER BY l.rowid LIMIT $3
 
 -- name: sqlite_audit_backfill_rows
 -- $1 the last rowid, $2 the one to end with, $3 how many.
@@ -88,10 +121,15 @@ FROM (SELECT * FROM tenantgate.sys_audit_chain e WHERE e.seq > $1 ORDER BY e.seq
 LEFT JOIN sys_audit_logs l ON l.id = c.audit_id
 ORDER BY c.seq
 
--- name: audit_nameless
+-- name: sqlite_audit_nameless
 -- Rows without an id, which fh-saas's SQLite tables allow.
-SELECT l.id, l.actor_user_id, l.event_type, l.target_id, l.details, l.ip_address, l.created_at
+SELECT l.rowid, l.id, l.actor_user_id, l.event_type, l.target_id, l.details, l.ip_address, l.created_at
 FROM sys_audit_logs l WHERE l.id IS NULL
+
+-- name: sqlite_audit_nameless_row
+-- $1 the rowid.
+SELECT l.id, l.actor_user_id, l.event_type, l.target_id, l.details, l.ip_address, l.created_at
+FROM sys_audit_logs l WHERE l.rowid = $1
 
 -- name: audit_rows
 SELECT count(*) FROM sys_audit_logs
