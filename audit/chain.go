@@ -72,6 +72,8 @@ type Chain struct {
 	said   string // the last failure that was logged
 	whole  time.Time
 	passed [2]mark // see behind
+	stuck  int64   // a place of the queue whose row cannot be read: passed over until the whole queue is looked at again
+	old    bool    // a row that was there before the queue cannot be read: likewise
 
 	mu    sync.Mutex
 	stats Stats
@@ -160,7 +162,7 @@ func (c *Chain) look(ctx context.Context) error {
 		from := time.Now()
 		look, err := c.step(ctx)
 		if err != nil {
-			c.rows = max(c.rows/4, 1)
+			c.failed(&look)
 			return err
 		}
 		c.rows = min(c.rows*2, chainRows)
@@ -176,6 +178,16 @@ func (c *Chain) look(ctx context.Context) error {
 	}
 }
 
+// failed makes the next transaction smaller. A row that cannot be read even alone, from a damaged page, keeps no other from
+// being chained.
+func (c *Chain) failed(look *catalog.ChainLook) {
+	if c.rows > 1 {
+		c.rows = max(c.rows/4, 1)
+		return
+	}
+	c.stuck, c.old = max(c.stuck, look.Stuck), c.old || look.StuckBefore
+}
+
 // step is one transaction.
 func (c *Chain) step(ctx context.Context) (look catalog.ChainLook, err error) {
 	limit := lookTimeout
@@ -189,7 +201,7 @@ func (c *Chain) step(ctx context.Context) (look catalog.ChainLook, err error) {
 	if err == nil && waiting {
 		at := catalog.Timestamp(began)
 		look, err = c.deps.Host.Chain(ctx, catalog.Chaining{
-			Behind: behind, Rows: c.rows, Bytes: chainBytes, HashOf: c.hash.row,
+			Behind: behind, Rows: c.rows, Bytes: chainBytes, QueueOnly: c.old, HashOf: c.hash.row,
 			Link: func(head catalog.ChainHead, rows []catalog.UnchainedRow) []catalog.ChainEntry {
 				return link(head, rows, at)
 			},
@@ -213,7 +225,7 @@ func (c *Chain) looked(began time.Time, look *catalog.ChainLook) {
 	defer c.mu.Unlock()
 	c.stats.Chained += uint64(look.Chained)
 	c.stats.Seq = max(c.stats.Seq, look.Head.Seq)
-	if !look.More && !look.Busy && look.TooLarge == 0 {
+	if !look.More && !look.Busy && look.TooLarge == 0 && c.stuck == 0 && !c.old {
 		c.clear = began
 	}
 }
@@ -222,10 +234,10 @@ func (c *Chain) looked(began time.Time, look *catalog.ChainLook) {
 func (c *Chain) behind() int64 {
 	now := c.deps.Clock()
 	if now.Sub(c.whole) >= wholeEvery || now.Before(c.whole) {
-		c.whole = now
+		c.whole, c.stuck, c.old = now, 0, false
 		return 0
 	}
-	return c.passed[0].place
+	return max(c.passed[0].place, c.stuck)
 }
 
 func rest(ctx context.Context, d time.Duration) error {

@@ -141,11 +141,19 @@ func (o *lineWriter) text(s string) {
 	const hex = "0123456789abcdef"
 	o.buf = append(o.buf, '"')
 	for i := 0; i < len(s); i++ {
+		n := i
+		for n < min(len(s), i+maxBuffer) && s[n] >= ' ' && s[n] != '"' && s[n] != '\\' && s[n] != 0xe2 {
+			n++
+		}
+		if n > i {
+			o.buf = append(o.buf, s[i:n]...)
+			o.spill(maxBuffer)
+			i = n - 1
+			continue
+		}
 		switch c := s[i]; {
 		case c == '"' || c == '\\':
 			o.buf = append(o.buf, '\\', c)
-		case c >= ' ' && c != 0xe2:
-			o.buf = append(o.buf, c)
 		case c == 0xe2 && i+2 < len(s) && s[i+1] == 0x80 && s[i+2]&^1 == 0xa8: // line and paragraph separator
 			o.buf = append(o.buf, '\\', 'u', '2', '0', '2', hex[s[i+2]&15])
 			i += 2

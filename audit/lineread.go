@@ -174,6 +174,7 @@ func (r *lineReader) odd(v *catalog.AuditValue) error {
 func (r *lineReader) text() (string, error) {
 	var b strings.Builder
 	for {
+		b.WriteString(r.run())
 		c := r.next()
 		switch {
 		case c == '"':
@@ -194,6 +195,19 @@ func (r *lineReader) text() (string, error) {
 			return "", fmt.Errorf("a row of more than %d bytes", maxRow)
 		}
 	}
+}
+
+// run reads what stands for itself of what is at hand: it saves next its every byte.
+func (r *lineReader) run() string {
+	at, _ := r.in.Peek(min(r.in.Buffered(), maxBuffer-1-len(r.raw)))
+	n := 0
+	for n < len(at) && at[n] >= ' ' && at[n] != '"' && at[n] != '\\' {
+		n++
+	}
+	text := string(at[:n])
+	r.raw = append(r.raw, text...)
+	_, _ = r.in.Discard(n) // it is there
+	return text
 }
 
 // escaped reads what stands behind a backslash. Half a surrogate pair is none.

@@ -64,16 +64,27 @@ func newRig(t testing.TB, url string) *rig {
 	return r
 }
 
+// engine is a kind of host database, and where a new one is.
+type engine struct {
+	name string
+	url  func(testing.TB) string
+}
+
+func engines() []engine {
+	return []engine{
+		{catalog.EnginePostgreSQL, pgtest.New},
+		{catalog.EngineSQLite, func(t testing.TB) string { return "sqlite:" + filepath.Join(t.TempDir(), "host.db") }},
+	}
+}
+
 func onBothEngines(t *testing.T, test func(t *testing.T, r *rig)) {
 	t.Helper()
-	t.Run(catalog.EnginePostgreSQL, func(t *testing.T) {
-		t.Parallel()
-		test(t, newRig(t, pgtest.New(t)))
-	})
-	t.Run(catalog.EngineSQLite, func(t *testing.T) {
-		t.Parallel()
-		test(t, newRig(t, "sqlite:"+filepath.Join(t.TempDir(), "host.db")))
-	})
+	for _, e := range engines() {
+		t.Run(e.name, func(t *testing.T) {
+			t.Parallel()
+			test(t, newRig(t, e.url(t)))
+		})
+	}
 }
 
 // exec runs statements as the owner, in the words of PostgreSQL.

@@ -92,6 +92,8 @@ type Chaining struct {
 	// that holds more comes alone. Both are at least 1.
 	Rows  int
 	Bytes int64
+	// QueueOnly leaves the rows alone that were there before the queue.
+	QueueOnly bool
 	// HashOf is the hash of a row, which is valid only until it returns: rows are held one at a time.
 	HashOf func(*AuditRow) string
 	// Link makes the entries that follow head, one for each row. It is pure.
@@ -114,6 +116,10 @@ type ChainLook struct {
 	// TooLarge are rows that PostgreSQL cannot send whole, about 1 GiB: they wait for ever, and keep nothing else from being
 	// chained.
 	TooLarge int
+	// After an error: the one place of the queue whose row could not be read, 0 for none; and whether it was a row of those that
+	// were there before the queue.
+	Stuck       int64
+	StuckBefore bool
 }
 
 // AuditWaiting says whether rows may be waiting to be chained, behind that place of the queue.
@@ -173,15 +179,19 @@ func (h *HostDatabase) Chain(ctx context.Context, c Chaining) (ChainLook, error)
 		}
 		queue, err := tx.takeQueue(ctx, &c, b)
 		if err != nil {
+			if len(queue.places) == 1 {
+				look.Stuck = queue.places[0]
+			}
 			return err
 		}
-		rows := queue.rows
-		if !b.done && !queue.more {
-			before, err := tx.takeBackfill(ctx, &c, &b, c.Bytes-queue.bytes, len(queue.places) == 0)
+		rows, before := queue.rows, !b.done && !c.QueueOnly
+		if before && !queue.more {
+			old, err := tx.takeBackfill(ctx, &c, &b, c.Bytes-queue.bytes, len(queue.places) == 0)
 			if err != nil {
+				look.StuckBefore = true
 				return err
 			}
-			rows = append(rows, before...)
+			rows = append(rows, old...)
 		}
 		entries := c.Link(head, rows)
 		if err := tx.appendChain(ctx, entries); err != nil {
@@ -190,7 +200,7 @@ func (h *HostDatabase) Chain(ctx context.Context, c Chaining) (ChainLook, error)
 		if err := tx.leaveQueue(ctx, queue.places); err != nil {
 			return err
 		}
-		look.Head, look.Chained, look.More = head, len(entries), queue.more || !b.done
+		look.Head, look.Chained, look.More = head, len(entries), queue.more || before && !b.done
 		if n := len(entries); n > 0 {
 			look.Head = ChainHead{entries[n-1].Seq, entries[n-1].Hash}
 		}
@@ -201,7 +211,7 @@ func (h *HostDatabase) Chain(ctx context.Context, c Chaining) (ChainLook, error)
 		return nil
 	})
 	if err != nil {
-		return ChainLook{}, err
+		return ChainLook{Stuck: look.Stuck, StuckBefore: look.StuckBefore}, err
 	}
 	return look, nil
 }
