@@ -34,6 +34,19 @@ type DenialCount struct {
 	Tenant  TenantID // "": none, or none that the user belongs to
 	Code    string
 	Count   int64
+	// Codes are the sums of several by code, which Count is the sum of; then Code and Tenant are empty. nil: it is one code.
+	Codes map[string]int64
+}
+
+// AddTo adds the count to sums by code.
+func (c *DenialCount) AddTo(sums map[string]int64) {
+	if c.Codes == nil {
+		sums[c.Code] += c.Count
+		return
+	}
+	for code, n := range c.Codes {
+		sums[code] += n
+	}
 }
 
 // Total is how many denials the batch counts.
@@ -109,7 +122,7 @@ func (b *DenialBatch) auditRows(n int) []denialRow {
 	for i := range b.Rows {
 		c := &b.Rows[i]
 		if i >= n {
-			rest[c.Code] += c.Count
+			c.AddTo(rest)
 			total += c.Count
 			continue
 		}
@@ -120,9 +133,12 @@ func (b *DenialBatch) auditRows(n int) []denialRow {
 		if actor == "" {
 			actor = deniedUnknown
 		}
+		details := map[string]any{"code": c.Code, "count": c.Count}
+		if c.Codes != nil {
+			details = map[string]any{"codes": c.Codes, "count": c.Count}
+		}
 		rows = append(rows, denialRow{
-			ID: GenID(), Actor: actor, Target: clean(string(c.Tenant)), Network: c.Network,
-			Details: b.details(map[string]any{"code": c.Code, "count": c.Count}),
+			ID: GenID(), Actor: actor, Target: clean(string(c.Tenant)), Network: c.Network, Details: b.details(details),
 		})
 	}
 	if total > 0 {

@@ -39,6 +39,7 @@ func TestDenialsBecomeRowsOfTheLog(t *testing.T) {
 				{User: "ann", Tenant: "ac\"me", Code: "no_access", Count: 3},
 				{Network: "192.0.2.0/24", Code: "unauthenticated", Count: 2},
 				{Code: "bad_path", Count: 1},
+				{User: "bob", Count: 7, Codes: map[string]int64{"no_access": 3, "role_required": 4}},
 			},
 			Rest: map[string]int64{"unauthenticated": 5, "bad_host": 1},
 		}
@@ -57,6 +58,7 @@ func TestDenialsBecomeRowsOfTheLog(t *testing.T) {
 			`unknown||{"code":"bad_path","count":1,"minute":"2026-06-01T11:59:00"}||2026-06-01T12:00:00`,
 			`ann|ac"me|{"code":"no_access","count":3,"minute":"2026-06-01T11:59:00"}||2026-06-01T12:00:00`,
 			`192.0.2.0/24||{"code":"unauthenticated","count":2,"minute":"2026-06-01T11:59:00"}|192.0.2.0/24|2026-06-01T12:00:00`,
+			`bob||{"codes":{"no_access":3,"role_required":4},"count":7,"minute":"2026-06-01T11:59:00"}||2026-06-01T12:00:00`,
 			`others||{"codes":{"bad_host":1,"unauthenticated":5},"count":6,"minute":"2026-06-01T11:59:00"}||2026-06-01T12:00:00`,
 		}
 		if strings.Join(lines, "\n") != strings.Join(want, "\n") {

@@ -7,6 +7,9 @@
 // Concurrency: a Counter is safe for concurrent use. Its one goroutine writes what is complete; Close waits for it.
 // Counting takes a lock for as long as a map needs and allocates nothing for what was counted in that minute before.
 //
+// Time: a minute is over by the clock, monotonic or wall, that shows more; a clock that is set back ends it, too. No jump of
+// the clock holds counts back.
+//
 // Failure mode: a request never waits for the audit log here, and none is let through because counting failed. While
 // the host database cannot be written to, counts are kept and written later: in a bounded space, beyond which the oldest
 // keep their sums by code and lose who it was, which a metric shows. What is still unwritten when the process ends is
@@ -26,9 +29,13 @@ import (
 )
 
 const (
-	// keep is how many counts of one minute are told apart: so many of known users, and so many of networks. The ones
-	// that come first to the audit log are users', so that no flood of strangers hides what a known user tried.
+	// keep is how many rows a minute has at most: so many of known users, and so many of networks. The ones that come first
+	// to the audit log are users', so that no flood of strangers hides what a known user tried.
 	keep = catalog.DenialRows
+	// keepKnown is how many counts of users are told apart, and share how many of one user. What else a user is refused is
+	// one row more of that user, so that none hides what another tried.
+	keepKnown = 5 * keep
+	share     = 30
 	// keepRows and keepBatches bound what waits for the database.
 	keepRows    = 20_000
 	keepBatches = 1440
@@ -58,16 +65,20 @@ type key struct {
 	tenant  catalog.TenantID
 	network netip.Prefix // of nobody known
 	code    string
+	more    bool // beyond the user's share: of any tenant
 }
 
 // Counter counts denials. Make it with New; the caller closes it.
 type Counter struct {
-	clock func() time.Time
-	log   *slog.Logger
+	clock  func() time.Time
+	steady func() time.Time // whose readings nobody sets
+	log    *slog.Logger
 
 	mu        sync.Mutex
 	minute    int64         // since 1970: what known, strangers and rest are about
+	began     time.Time     // when it began to be counted, by steady
 	known     map[key]int64 // of users
+	shares    map[catalog.UserID]int
 	strangers map[key]int64 // of networks
 	rest      map[string]int64
 	waiting   []*catalog.DenialBatch // of minutes that are over, the oldest first
@@ -93,7 +104,7 @@ type State struct {
 
 // New makes a Counter. It counts at once; nothing is written before Start.
 func New(cfg Config) *Counter {
-	c := &Counter{clock: cfg.Clock, log: cfg.Log, done: make(chan struct{})}
+	c := &Counter{clock: cfg.Clock, steady: time.Now, log: cfg.Log, done: make(chan struct{})}
 	c.life, c.stop = context.WithCancel(context.Background())
 	if c.clock == nil {
 		c.clock = time.Now
@@ -108,6 +119,7 @@ func New(cfg Config) *Counter {
 // empty begins a minute. The lock is held, or nobody else knows c.
 func (c *Counter) empty() {
 	c.known, c.strangers, c.rest = map[key]int64{}, map[key]int64{}, map[string]int64{}
+	c.shares = map[catalog.UserID]int{}
 }
 
 // Count counts one denial with that code. user is "" where nobody known asked: then from counts, by its /24 or /64, the
@@ -121,21 +133,33 @@ func (c *Counter) Count(user catalog.UserID, tenant catalog.TenantID, code strin
 	now := c.clock().Unix() / 60
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if now > c.minute { // a clock that was set back goes on with the minute that it was in
+	if c.over(now) {
 		c.turn(now)
 	}
 	c.state.Counted++
-	counts := c.known
+	counts, most := c.known, keepKnown
 	if user == "" {
-		counts = c.strangers
+		counts, most = c.strangers, keep
 	}
-	if _, ok := counts[k]; !ok && len(counts) >= keep {
+	n, ok := counts[k]
+	if !ok && user != "" && c.shares[user] >= share {
+		k.tenant, k.more = "", true
+		n, ok = counts[k]
+	}
+	if !ok && len(counts) >= most {
 		c.rest[code]++
 		c.state.Merged++
 		return
 	}
-	counts[k]++
+	if !ok && user != "" && !k.more {
+		c.shares[user]++
+	}
+	counts[k] = n + 1
 }
+
+// over says whether another minute than the one that is counted has begun, also by a clock that was set back. The minute
+// before may be the reading of one who waited for the lock. The lock is held.
+func (c *Counter) over(now int64) bool { return now > c.minute || now < c.minute-1 }
 
 // Network is what counts as one place: an IPv4 /24, an IPv6 /64; an IPv4-mapped address is the IPv4 one. The zero
 // Prefix for the zero Addr.
@@ -155,18 +179,62 @@ func Network(a netip.Addr) netip.Prefix {
 // turn closes the minute that was counted, and begins the one of now. The lock is held.
 func (c *Counter) turn(now int64) {
 	minute := c.minute
-	c.minute = now
+	c.minute, c.began = now, c.steady()
 	if len(c.known)+len(c.strangers)+len(c.rest) == 0 {
 		return
 	}
 	b := &catalog.DenialBatch{
-		ID: catalog.GenID(), Minute: catalog.Timestamp(time.Unix(minute*60, 0)),
-		Rows: append(sorted(c.known), sorted(c.strangers)...), Rest: c.rest,
+		ID: catalog.GenID(), Minute: catalog.Timestamp(time.Unix(minute*60, 0)), Rows: users(c.known), Rest: c.rest,
 	}
+	for _, left := range b.Rows[min(len(b.Rows), keep):] {
+		left.AddTo(b.Rest)
+		c.state.Merged += left.Count
+	}
+	b.Rows = append(b.Rows[:min(len(b.Rows), keep)], sorted(c.strangers)...)
 	c.empty()
 	c.waiting = append(c.waiting, b)
 	c.rows += len(b.Rows)
 	c.bound()
+}
+
+// users are the counts of users as rows: the highest of each, then what is beyond each one's share, then the second of each,
+// and so on. However many rows there is room for, none has many before another has one.
+func users(counts map[key]int64) []catalog.DenialCount {
+	own, more := make(map[key]int64, len(counts)), map[catalog.UserID]map[string]int64{}
+	for k, n := range counts {
+		switch {
+		case !k.more:
+			own[k] = n
+		case more[k.user] == nil:
+			more[k.user] = map[string]int64{k.code: n}
+		default:
+			more[k.user][k.code] += n
+		}
+	}
+	rows := sorted(own)
+	turns := make([][]catalog.DenialCount, 2)
+	had := map[catalog.UserID]int{}
+	for _, row := range rows {
+		at := had[row.User]
+		if had[row.User]++; at == 0 && more[row.User] != nil {
+			had[row.User]++
+		}
+		for len(turns) <= at {
+			turns = append(turns, nil)
+		}
+		turns[at] = append(turns[at], row)
+	}
+	var rests []catalog.DenialCount
+	for user, codes := range more {
+		row := catalog.DenialCount{User: user, Codes: codes}
+		for _, n := range codes {
+			row.Count += n
+		}
+		rests = append(rests, row)
+	}
+	slices.SortFunc(rests, byCount)
+	turns[1] = append(rests, turns[1]...)
+	return slices.Concat(turns...)
 }
 
 // sorted are counts as rows, the highest first.
@@ -179,11 +247,13 @@ func sorted(counts map[key]int64) []catalog.DenialCount {
 		}
 		rows = append(rows, row)
 	}
-	slices.SortFunc(rows, func(a, b catalog.DenialCount) int {
-		return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.User, b.User), cmp.Compare(a.Network, b.Network),
-			cmp.Compare(a.Tenant, b.Tenant), cmp.Compare(a.Code, b.Code))
-	})
+	slices.SortFunc(rows, byCount)
 	return rows
+}
+
+func byCount(a, b catalog.DenialCount) int {
+	return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.User, b.User), cmp.Compare(a.Network, b.Network),
+		cmp.Compare(a.Tenant, b.Tenant), cmp.Compare(a.Code, b.Code))
 }
 
 // bound takes from the oldest batches who it was, and then puts the two oldest together, until what waits is small
@@ -208,7 +278,7 @@ func (c *Counter) bound() {
 // merge leaves of a batch the sums by code. The lock is held.
 func (c *Counter) merge(b *catalog.DenialBatch) {
 	for i := range b.Rows {
-		b.Rest[b.Rows[i].Code] += b.Rows[i].Count
+		b.Rows[i].AddTo(b.Rest)
 		c.state.Merged += b.Rows[i].Count
 	}
 	c.rows -= len(b.Rows)
@@ -254,8 +324,8 @@ func (c *Counter) flush(ctx context.Context, all bool) bool {
 		c.mu.Unlock()
 		return false
 	}
-	if now > c.minute || all {
-		c.turn(max(now, c.minute))
+	if c.over(now) || c.steady().Sub(c.began) >= time.Minute || all {
+		c.turn(now)
 	}
 	c.mu.Unlock()
 	for {
@@ -332,7 +402,7 @@ func (c *Counter) Close() {
 		c.flush(ctx, true)
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		c.turn(c.minute)
+		c.turn(c.minute) // where nothing ever took what was counted
 		for _, b := range c.waiting {
 			c.state.Lost += b.Total()
 		}

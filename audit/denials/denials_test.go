@@ -74,6 +74,7 @@ func newCounter(t *testing.T, out *bytes.Buffer) (*Counter, *log, *clock) {
 		cfg.Log = slog.New(slog.NewTextHandler(out, nil))
 	}
 	c := New(cfg)
+	c.steady = now.Now
 	c.Start(store)
 	t.Cleanup(c.Close)
 	return c, store, now
@@ -100,8 +101,8 @@ func TestOneRowForEachUserTenantCodeAndMinute(t *testing.T) {
 	b := store.batches[0]
 	want := []catalog.DenialCount{
 		{User: "ann", Tenant: "acme", Code: "role_required", Count: 4},
+		{User: "bob", Tenant: "acme", Code: "role_required", Count: 1}, // each user's highest first
 		{User: "ann", Code: "no_access", Count: 1},
-		{User: "bob", Tenant: "acme", Code: "role_required", Count: 1},
 	}
 	if b.Minute != "2026-06-01T12:00:00" || len(b.Rest) != 0 || fmt.Sprint(b.Rows) != fmt.Sprint(want) {
 		t.Errorf("got %+v", b)
@@ -162,6 +163,95 @@ func TestFloodIsBoundedAndHidesNoUser(t *testing.T) {
 	}
 	if s := c.State(); s.Counted != 5040 || s.Recorded != 5040 || s.Merged != 4000 || s.Lost != 0 {
 		t.Errorf("state %+v", s)
+	}
+}
+
+// One user who is refused in a thousand ways takes a share of the minute's rows; others have theirs, and what is beyond the
+// share still says who it was.
+func TestOneUserTakesNoRowsFromOthers(t *testing.T) {
+	c, store, now := newCounter(t, nil)
+	for range 5 {
+		for i := range 1000 {
+			c.Count("mallory", catalog.TenantID(fmt.Sprint("t", i/4)), []string{"role_required", "tier_required", "feature_required", "no_route"}[i%4], addr("192.0.2.1"))
+		}
+	}
+	for i := range 900 {
+		c.Count(catalog.UserID(fmt.Sprint("user", i)), "acme", "no_access", addr("192.0.2.1"))
+	}
+	now.add(time.Minute)
+	c.Flush(t.Context())
+	b, of, rest := store.batches[0], map[catalog.UserID]int{}, int64(0)
+	for _, row := range b.Rows {
+		of[row.User]++
+		if row.Codes != nil {
+			rest += row.Count
+			if row.User != "mallory" || row.Tenant != "" || len(row.Codes) != 4 {
+				t.Errorf("the rest: %+v", row)
+			}
+		}
+	}
+	if len(of) != 901 || of["mallory"] != share+1 || rest != 5*(1000-share) || b.Total() != 5900 || len(b.Rest) != 0 {
+		t.Errorf("%d users, of whom mallory has %d rows, %d beyond the share, total %d, rest %v", len(of), of["mallory"], rest, b.Total(), b.Rest)
+	}
+	if s := c.State(); s.Merged != 0 || s.Counted != 5900 || s.Recorded != 5900 {
+		t.Errorf("state %+v", s)
+	}
+}
+
+// Where there are more counts than rows, everybody has one before anybody has a second.
+func TestEveryUserHasARowBeforeOneHasTwo(t *testing.T) {
+	c, store, now := newCounter(t, nil)
+	for u := range 100 {
+		for i := range share + 5 {
+			for range 3 {
+				c.Count(catalog.UserID(fmt.Sprint("many", u)), catalog.TenantID(fmt.Sprint("t", i)), "role_required", addr("192.0.2.1"))
+			}
+		}
+	}
+	for u := range 700 {
+		c.Count(catalog.UserID(fmt.Sprint("one", u)), "acme", "no_access", addr("192.0.2.1"))
+	}
+	now.add(time.Minute)
+	c.Flush(t.Context())
+	b, of, rests := store.batches[0], map[catalog.UserID]int{}, 0
+	for _, row := range b.Rows {
+		of[row.User]++
+		if row.Codes != nil {
+			rests++
+		}
+	}
+	total := int64(100*(share+5)*3 + 700)
+	if len(b.Rows) != keep || len(of) != 800 || rests != 100 || b.Total() != total {
+		t.Errorf("%d rows of %d users, %d of them rests, total %d of %d", len(b.Rows), len(of), rests, b.Total(), total)
+	}
+	if s := c.State(); s.Merged == 0 || s.Recorded != total {
+		t.Errorf("state %+v", s)
+	}
+}
+
+// A clock that jumps holds nothing back: forward and back again, back by much, back by less than a minute.
+func TestJumpsOfTheClockHoldNoCountBack(t *testing.T) {
+	c, store, now := newCounter(t, nil)
+	passed := time.Duration(0) // by a clock that nobody sets
+	c.steady = func() time.Time { return time.Unix(0, 0).Add(passed) }
+	want := int64(0)
+	for name, jump := range map[string][]time.Duration{
+		"an hour ahead and back": {time.Hour, -time.Hour}, "an hour back": {-time.Hour}, "forty seconds back": {-40 * time.Second},
+		"a day ahead": {24 * time.Hour}, "back again and again": {-50 * time.Second, -50 * time.Second, -50 * time.Second},
+	} {
+		for _, d := range append(jump, 0) {
+			now.add(d)
+			c.Count("ann", "acme", "no_access", addr("192.0.2.1"))
+			want++
+		}
+		for range 12 {
+			passed += lookEvery
+			now.add(lookEvery)
+			c.Flush(t.Context())
+		}
+		if got := store.total(); got != want {
+			t.Errorf("%s: a minute later %d of %d are written", name, got, want)
+		}
 	}
 }
 
@@ -268,13 +358,24 @@ func TestCountingIsSafeBesideWriting(t *testing.T) {
 }
 
 func BenchmarkCount(b *testing.B) {
-	c := New(Config{})
-	defer c.Close()
 	from := addr("192.0.2.1")
-	b.ReportAllocs()
-	b.RunParallel(func(pb *testing.PB) {
-		for pb.Next() {
-			c.Count("", "", "unauthenticated", from)
-		}
-	})
+	for name, count := range map[string]func(c *Counter){
+		"network":          func(c *Counter) { c.Count("", "", "unauthenticated", from) },
+		"user":             func(c *Counter) { c.Count("ann", "acme", "no_access", from) },
+		"beyond the share": func(c *Counter) { c.Count("mallory", "acme", "no_access", from) },
+	} {
+		b.Run(name, func(b *testing.B) {
+			c := New(Config{})
+			defer c.Close()
+			for i := range share {
+				c.Count("mallory", catalog.TenantID(fmt.Sprint(i)), "no_access", from)
+			}
+			b.ReportAllocs()
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					count(c)
+				}
+			})
+		})
+	}
 }
