@@ -423,6 +423,9 @@ func TestPaymentThatIsUnderWayIsWaitedFor(t *testing.T) {
 	if !strings.Contains(w.Body.String(), "not been confirmed yet") || w.Header().Get("Refresh") != "5" || !strings.Contains(w.Body.String(), "Look again") {
 		t.Errorf("%v %s", w.Header(), w.Body)
 	}
+	if strings.Contains(w.Body.String(), "Pay monthly") || !strings.Contains(w.Body.String(), `?session_id=`+session(t, target)+`&amp;tenant=acme"`) {
+		t.Errorf("it can be paid twice, or is lost sight of: %s", w.Body)
+	}
 	if strings.Contains(w.Body.String(), "arrived") || r.newest("acme") != nil {
 		t.Error("not paid, and open")
 	}
@@ -430,6 +433,32 @@ func TestPaymentThatIsUnderWayIsWaitedFor(t *testing.T) {
 	r.stripe.Edit(session(t, target), func(o stripefake.Object) { o["payment_status"] = "paid" })
 	if w := r.get(v, query); !strings.Contains(w.Body.String(), "The payment has arrived") {
 		t.Errorf("%s", w.Body)
+	}
+}
+
+// A tab that the browser opens again, long after.
+func TestAnOldSessionOfWhatHasEndedIsNotWaitedFor(t *testing.T) {
+	for status, want := range map[string]string{
+		"canceled": "The subscription has ended", "incomplete_expired": "has no subscription yet", "unpaid": "The last payment has failed", "paused": "The subscription is paused",
+	} {
+		for _, payment := range []string{"paid", "unpaid"} {
+			t.Run(status+" "+payment, func(t *testing.T) {
+				r := onSQLite(t)
+				v := visit("acme")
+				target := r.buy(v, "basic", "month")
+				query := r.pay(target)
+				sub := r.stripe.All("subscription")[0]["id"].(string)
+				if status != "incomplete_expired" {
+					r.get(v, query)
+				}
+				r.stripe.Edit(sub, func(o stripefake.Object) { o["status"] = status })
+				r.stripe.Edit(session(t, target), func(o stripefake.Object) { o["payment_status"] = payment })
+				w := r.get(v, query)
+				if body := w.Body.String(); w.Header().Get("Refresh") != "" || strings.Contains(body, "confirmed yet") || !strings.Contains(body, want) || !strings.Contains(body, "Pay monthly") {
+					t.Errorf("%v %s", w.Header(), body)
+				}
+			})
+		}
 	}
 }
 

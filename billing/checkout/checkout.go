@@ -260,12 +260,16 @@ func (v *Visit) within(ctx context.Context) (context.Context, context.CancelFunc
 	return context.WithTimeout(catalog.WithActor(ctx, catalog.Actor{ID: string(v.User), IP: v.Address}), timeout)
 }
 
-// link is a page of ours with the tenant named where it has to be.
-func (v *Visit) link(path string) string {
-	if v.Parameter == "" {
+// link is a page of ours with the tenant named where it has to be, and with more parameters, name and value in turn.
+func (v *Visit) link(path string, more ...string) string {
+	query := url.Values{}
+	for name, value := range v.fields(more...) {
+		query.Set(name, value)
+	}
+	if len(query) == 0 {
 		return path
 	}
-	return path + "?" + url.Values{"tenant": {v.Parameter}}.Encode()
+	return path + "?" + query.Encode()
 }
 
 // fields are a form's.

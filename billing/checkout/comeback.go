@@ -103,8 +103,11 @@ func (p *Pages) settleSession(ctx context.Context, v *Visit, session *stripeapi.
 		defer cancel()
 		p.settle(settled)
 	}
-	if session.PaymentStatus == "unpaid" && !(sub.Status == statusActive || sub.Status == statusTrialing) {
+	switch sub.Status {
+	case statusActive, statusTrialing:
+		return paid, nil
+	case statusIncomplete:
 		return pending, nil
 	}
-	return paid, nil
+	return nothing, nil // of long ago: how the subscription stands by now says all
 }

@@ -69,7 +69,11 @@ func (p *Pages) Plans(w http.ResponseWriter, r *http.Request, v Visit) {
 		p.fail(w, r, err)
 		return
 	}
-	page.Render(w, http.StatusOK, p.plansPage(&v, s, customer, back))
+	d := p.plansPage(&v, s, customer, back)
+	if d.Reload > 0 { // until the payment has arrived nothing leads away from where that is seen
+		d.Actions = append([]page.Action{{Label: "Look again", URL: v.link(Path, sessionParameter, r.URL.Query().Get(sessionParameter)), Primary: !s.open}}, d.Actions...)
+	}
+	page.Render(w, http.StatusOK, d)
 }
 
 func (p *Pages) plansPage(v *Visit, s *state, customer ledger.StripeID, back outcome) page.Data {
@@ -89,7 +93,7 @@ func (p *Pages) plansPage(v *Visit, s *state, customer ledger.StripeID, back out
 		d.Text = append(d.Text, "The payment was not completed. Nothing has been charged.")
 	}
 	d.Text = append(d.Text, p.standing(s)...)
-	buyable := !s.entitled || s.atStripe() == ""
+	buyable := d.Reload == 0 && (!s.entitled || s.atStripe() == "") // nobody pays twice while a payment is under way
 	for i := range s.plans {
 		if plan := &s.plans[i]; onSale(plan) || string(plan.ID) == s.key && s.entitled {
 			d.Offers = append(d.Offers, s.offer(v, plan, buyable && onSale(plan)))
@@ -108,9 +112,6 @@ func (p *Pages) plansPage(v *Visit, s *state, customer ledger.StripeID, back out
 // ways are the page's links and buttons.
 func (s *state) ways(v *Visit, customer ledger.StripeID, waiting bool) []page.Action {
 	var out []page.Action
-	if waiting {
-		out = append(out, page.Action{Label: "Look again", URL: v.link(Path), Primary: !s.open})
-	}
 	if s.open {
 		out = append(out, page.Action{Label: "Go to the workspace", URL: v.App, Primary: true})
 	}
