@@ -31,6 +31,9 @@ func (g *Gate) registerJobs(e *jobs.Engine) {
 	e.Every(reconcileType, reconcileEvery, g.reconcileKind())
 	e.Every(jobs.CleanUpType, jobs.CleanUpInterval, jobs.CleanUp(g.host))
 	e.Every(lifecycle.PurgeType, lifecycle.PurgeInterval, g.purge())
+	e.Every(provision.CloseType, provision.CloseInterval, provision.CloseKind(g.provisioning, func(err error) {
+		g.telemetry.Logger.Warn("a database stays open to every role of its server", "error", err)
+	}))
 	e.Handle(provision.Job, provision.Kind(g.provisioning))
 	e.Handle(provision.TrialEndJob, provision.TrialEndKind(g.host, func() string { return g.inForce().Subscription.FreePlan }))
 }

@@ -37,7 +37,10 @@ type kind[ID ~string, T any] struct {
 	vet func(context.Context, *T) (column string, err error)
 	// unlock replaces in rows what lies sealed by what it stands for, before it is revealed; nil: nothing does. What does
 	// not open stays as it is stored and is an error.
-	unlock   func(context.Context, []T) error
+	unlock func(context.Context, []T) error
+	// wrote hears, in the transaction, of a row that create or update has written and of the columns that were given; nil:
+	// nobody does.
+	wrote    func(ctx context.Context, tx *catalog.Tx, row *T, given values) error
 	required []string // flags that create needs
 	newest   bool     // list begins with the newest
 	filters  []string // columns by which list filters, by flags of their names
@@ -189,6 +192,9 @@ func (k *kind[ID, T]) create(p *program) *cobra.Command {
 			if err := k.table(&tx.Tables).Insert(ctx, &row); err != nil {
 				return nil, fmt.Errorf("create %s: %w", k.name, err)
 			}
+			if err := k.written(ctx, tx, &row, given); err != nil {
+				return nil, err
+			}
 			return k.one(ctx, &tx.Tables, &row, false)
 		})
 	}
@@ -217,6 +223,9 @@ func (k *kind[ID, T]) update(p *program) *cobra.Command {
 		}
 		return p.change(cmd.Context(), *output, func(ctx context.Context, tx *catalog.Tx) (record, error) {
 			row, err := k.modify(ctx, tx, sel, func(row *T) error { return k.assign(ctx, &tx.Tables, row, given) })
+			if err == nil {
+				err = k.written(ctx, tx, row, given)
+			}
 			if err != nil {
 				return nil, err
 			}
@@ -224,6 +233,13 @@ func (k *kind[ID, T]) update(p *program) *cobra.Command {
 		})
 	}
 	return cmd
+}
+
+func (k *kind[ID, T]) written(ctx context.Context, tx *catalog.Tx, row *T, given values) error {
+	if k.wrote == nil {
+		return nil
+	}
+	return k.wrote(ctx, tx, row, given)
 }
 
 // modify changes one row in tx and returns it as it then stands. change gets the row locked, so that what another

@@ -50,7 +50,7 @@ func tenants(p *program) *kind[catalog.TenantID, catalog.TenantCatalog] {
 		id:    func(r *row) *catalog.TenantID { return &r.ID },
 		find:  findTenant,
 		more:  p.tenantStates, moreNames: tenantStateNames(),
-		vet: p.vetTenant(), unlock: p.unlockTenants,
+		vet: p.vetTenant(), unlock: p.unlockTenants, wrote: closeWhatItNames,
 		filters: []string{"is_active", "plan_tier"},
 		examples: map[string]string{
 			"list":   "--is-active=false",

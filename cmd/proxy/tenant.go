@@ -13,7 +13,18 @@ import (
 
 	"github.com/tenantgate/tenantgate/catalog"
 	"github.com/tenantgate/tenantgate/config"
+	"github.com/tenantgate/tenantgate/jobs/provision"
+	"github.com/tenantgate/tenantgate/jobs/tenantdb"
 )
+
+// closeWhatItNames has a database that a tenant's new db_url names closed to the roles of other tenants: a job, since only
+// `serve` need know the administrator of that server.
+func closeWhatItNames(ctx context.Context, tx *catalog.Tx, row *catalog.TenantCatalog, given values) error {
+	if given["db_url"] == "" || tenantdb.EngineOf(row.DBURL) == catalog.EngineSQLite {
+		return nil
+	}
+	return provision.EnqueueClosing(ctx, tx)
+}
 
 // tenantStateNames are what our own tables say about a tenant, beside its columns.
 func tenantStateNames() []string {

@@ -49,7 +49,12 @@ func (p *program) tellReport(f format, r lifecycle.Report) error {
 			findings[i] = record{{"tenant_id", orDash(string(one.Tenant))}, {"check", one.Check}, {"finding", one.Text}, {"mend", one.Mend}}
 		}
 		return writeJSON(p.out, record{
-			{"healthy", len(findings) == 0}, {"tenants", r.Tenants}, {"databases", r.Databases}, {"findings", findings}, {"not_looked_at", append([]string{}, r.Skipped...)},
+			{"healthy", len(findings) == 0},
+			{"tenants", r.Tenants},
+			{"databases", r.Databases},
+			{"findings", findings},
+			{"not_looked_at", append([]string{}, r.Skipped...)},
+			{"notes", append([]string{}, r.Notes...)},
 		})
 	}
 	for _, one := range r.Findings {
@@ -63,6 +68,11 @@ func (p *program) tellReport(f format, r lifecycle.Report) error {
 	}
 	for _, skipped := range r.Skipped {
 		if _, err := fmt.Fprintf(p.out, "not looked at: %s\n", printable(skipped)); err != nil {
+			return err
+		}
+	}
+	for _, note := range r.Notes {
+		if _, err := fmt.Fprintf(p.out, "note: %s\n", printable(note)); err != nil {
 			return err
 		}
 	}

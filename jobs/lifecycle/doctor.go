@@ -57,6 +57,8 @@ type Report struct {
 	Findings           []Finding
 	// Skipped says what could not be looked at, and what it lacks.
 	Skipped []string
+	// Notes are no faults: what can be made tighter where nobody else needs it, and how.
+	Notes []string
 }
 
 // Doctor says what does not fit together. It changes nothing.
@@ -80,6 +82,7 @@ type visit struct {
 	records  map[catalog.TenantID]*catalog.TenantDatabase
 	identity string // of the server; "" without one
 	objects  []tenantdb.Object
+	granted  []tenantdb.Grant
 	host     string // the host database's name, where it lies on that server
 
 	mu     sync.Mutex
@@ -113,6 +116,7 @@ func (d *Doctor) Examine(ctx context.Context, named []catalog.TenantID) (Report,
 		return v.report, err
 	}
 	v.judgeRecords(len(named) > 0)
+	v.judgeGrants()
 	if len(named) == 0 {
 		v.judgeOrphans()
 		v.judgePublic(ctx)
@@ -143,7 +147,10 @@ func (v *visit) lookAtServer(ctx context.Context) {
 		failed(err)
 		return
 	}
-	if v.objects, err = server.List(ctx); err != nil {
+	if v.objects, err = server.List(ctx); err == nil {
+		v.granted, err = server.Granted(ctx)
+	}
+	if err != nil {
 		v.identity = ""
 		failed(err)
 		return

@@ -18,6 +18,9 @@ func TestDoctorFindsWhatDoesNotFitAndItsWordsMendIt(t *testing.T) {
 	record, err := w.host.TenantDatabases.Get(ctx, "acme")
 	must(t, err)
 	name, role := record.DatabaseName, record.RoleName
+	record, err = w.host.TenantDatabases.Get(ctx, "it's odd")
+	must(t, err)
+	other := record.DatabaseName // and its role's name
 	_, hostName, err := w.host.HostPlace(ctx)
 	must(t, err)
 	if got := w.findings(); got != "" {
@@ -33,6 +36,10 @@ func TestDoctorFindsWhatDoesNotFitAndItsWordsMendIt(t *testing.T) {
 		"may make roles":     {"ALTER ROLE " + role + " CREATEROLE", "acme role", false, ""},
 		"passes row rules":   {"ALTER ROLE " + role + " BYPASSRLS", "acme role", false, ""},
 		"reads everything":   {"GRANT pg_read_all_data TO " + role, "acme role", false, ""},
+		"streams changes":    {"ALTER ROLE " + role + " REPLICATION", "acme role", false, ""},
+		"let in by name":     {"GRANT CONNECT, TEMPORARY ON DATABASE " + other + " TO " + role, "acme role", false, ""},
+		"let into the host":  {`GRANT CONNECT ON DATABASE "` + hostName + `" TO ` + role, "acme role", false, ""},
+		"member of another":  {"GRANT " + other + " TO " + role, "acme role", false, ""},
 		"open to all":        {"GRANT CONNECT ON DATABASE " + name + " TO PUBLIC", "acme public", false, ""},
 		"all may make temps": {"GRANT TEMPORARY ON DATABASE " + name + " TO PUBLIC", "acme public", false, ""},
 		"another's":          {"ALTER DATABASE " + name + " OWNER TO postgres", "acme owner\nacme uri", false, ""},
@@ -84,6 +91,14 @@ func TestDoctorFindsWhatDoesNotFitAndItsWordsMendIt(t *testing.T) {
 			}
 		})
 	}
+	// What is nobody's is no fault, and is told of; what somebody was let into there by name is no tenant's business.
+	pgtest.Exec(t, admin, "CREATE DATABASE nobodys")
+	pgtest.Exec(t, admin, "GRANT CONNECT ON DATABASE nobodys TO "+role)
+	r, err := NewDoctor(DoctorConfig{}, w.deps).Examine(ctx, nil)
+	if err != nil || len(r.Findings) > 0 || len(r.Notes) != 1 || strings.Contains(r.Notes[0], name) || strings.Contains(r.Notes[0], hostName) {
+		t.Errorf("%+v, %v", r, err)
+	}
+	pgtest.Exec(t, admin, "DROP DATABASE nobodys")
 	if got := w.findings("it's odd"); got != "" {
 		t.Errorf("of globex alone: %q", got)
 	}

@@ -2,6 +2,7 @@ package lifecycle
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -78,6 +79,34 @@ func (v *visit) judgeRole(id catalog.TenantID, record *catalog.TenantDatabase, o
 	}
 }
 
+// judgeGrants finds tenants' roles that were let into another tenant's database, or into the host's, by their names. Of
+// databases that are nobody's it says nothing: PUBLIC may enter those.
+func (v *visit) judgeGrants() {
+	byRole, byDatabase := map[string]catalog.TenantID{}, map[string]string{}
+	for database, tenant := range v.onHost {
+		byDatabase[database] = "tenant " + string(tenant) + "'s"
+	}
+	for id, record := range v.records {
+		if v.identity == "" || record.Server == v.identity {
+			byDatabase[record.DatabaseName] = "tenant " + string(id) + "'s"
+			byRole[record.RoleName] = id
+		}
+	}
+	if v.host != "" {
+		byDatabase[v.host] = "the host database"
+	}
+	for _, g := range v.granted {
+		id, ours := byRole[g.Role]
+		whose, private := byDatabase[g.Database]
+		if !ours || !private || v.byID[id] == nil || v.records[id].DatabaseName == g.Database {
+			continue
+		}
+		rights := strings.Join(g.Rights, ", ")
+		v.found(id, CheckRole, "REVOKE "+rights+" ON DATABASE "+identifier(g.Database)+" FROM "+identifier(g.Role),
+			"role %s was granted %s on database %s, which is %s", g.Role, rights, g.Database, whose)
+	}
+}
+
 // judgeOrphans finds databases and roles that carry our mark and that no record names.
 func (v *visit) judgeOrphans() {
 	databases, roles := map[string]bool{}, map[string]bool{}
@@ -121,6 +150,7 @@ func (v *visit) judgePublic(ctx context.Context) {
 		v.found("", CheckServer, "look at provisioning.admin_url", "the rights on databases cannot be looked at: %v", err)
 		return
 	}
+	private := map[string]bool{} // told of already
 	for _, name := range names {
 		if !slices.Contains(found[name].PublicRights, "CONNECT") {
 			continue
@@ -129,10 +159,38 @@ func (v *visit) judgePublic(ctx context.Context) {
 		if name != v.host {
 			what = "database "
 		}
+		private[name] = true
 		v.found(v.onHost[name], CheckPublic, "grant CONNECT to each role that is to enter, then: REVOKE CONNECT ON DATABASE "+identifier(name)+" FROM PUBLIC",
 			"every tenant's role may connect to %s%s: PUBLIC has CONNECT", what, name)
 	}
+	v.noteOpen(ctx, private)
 }
+
+// noteOpen tells of the databases that are no tenant's and not the host's, and that tenants' roles may therefore enter. To
+// close them may shut others out: that is for those to say whose they are.
+func (v *visit) noteOpen(ctx context.Context, private map[string]bool) {
+	open, err := v.deps.Server.OpenToPublic(ctx)
+	if err != nil {
+		v.skip("databases that are nobody's: the rights on them cannot be looked at")
+		return
+	}
+	for _, record := range v.records {
+		private[record.DatabaseName] = true
+	}
+	open = slices.DeleteFunc(open, func(name string) bool { return private[name] })
+	if len(open) == 0 {
+		return
+	}
+	more := ""
+	if n := len(open) - namesTold; n > 0 {
+		open, more = open[:namesTold], fmt.Sprintf(" and %d more", n)
+	}
+	v.report.Notes = append(v.report.Notes, "tenants' roles may connect to databases that are no tenant's: "+strings.Join(open, ", ")+more+
+		"; where nobody else needs one: REVOKE CONNECT ON DATABASE "+identifier(open[0])+" FROM PUBLIC")
+}
+
+// namesTold bounds how many databases a note names.
+const namesTold = 10
 
 // judgeLocks finds what runs that were killed left.
 func (v *visit) judgeLocks(ctx context.Context) error {

@@ -8,57 +8,146 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/tenantgate/tenantgate/catalog"
+	"github.com/tenantgate/tenantgate/jobs"
 	"github.com/tenantgate/tenantgate/jobs/tenantdb"
 )
 
 // urisAsked is how many of the tenants' URIs that name one database are asked which server they lead to.
 const urisAsked = 3
 
-// close takes CONNECT from PUBLIC on the host database, where it lies on the tenants' server, and on every tenant's
-// database there, whoever made it. It happens before the role is made that would otherwise come in.
-func (r *run) close(ctx context.Context) error {
-	if r.server.Engine() != catalog.EnginePostgreSQL {
-		return nil
-	}
-	identity, err := r.server.Identity(ctx)
-	if err != nil {
+// CloseType comes round every CloseInterval and closes what came later: a database that a program has just named in a
+// tenant's db_url. Who inserts a row of that type has it done at once.
+const (
+	CloseType     = jobs.Prefix + "close_to_public"
+	CloseInterval = 5 * time.Minute
+)
+
+// CloseKind is how the job is run. What the administrator may not close is told to refused, with the statement that would
+// have to be run, and keeps nothing else open. with is Kind's.
+func CloseKind(with func(use func(*Provisioner) error) error, refused func(error)) jobs.Kind {
+	return jobs.Kind{MaxAttempts: 3, Parallel: 1, Work: func(ctx context.Context, _ *jobs.Run) error {
+		err := with(func(p *Provisioner) error { return p.CloseToPublic(ctx, refused) })
+		if errors.Is(err, ErrRefused) { // no admin_url: there are no roles of ours to keep out
+			return nil
+		}
+		return err
+	}}
+}
+
+// EnqueueClosing has CloseType's work done soon, for a db_url that is written in the transaction. Before a tenant was
+// provisioned there is nobody to keep out.
+func EnqueueClosing(ctx context.Context, tx *catalog.Tx) error {
+	begun, _, err := tx.TenantDatabases.List(ctx, catalog.Page{Limit: 1})
+	if err != nil || len(begun) == 0 {
 		return err
 	}
-	var names []string
-	host, database, err := r.deps.Host.HostPlace(ctx)
-	switch {
-	case err != nil:
-		return err
-	case host == identity:
-		names = append(names, database)
-	}
-	own, err := r.recorded(ctx, identity)
-	if err != nil {
-		return err
-	}
-	others, err := r.foreign(ctx, identity, own)
-	if err != nil {
-		return err
-	}
-	names = append(names, others...)
-	_, err = r.hold.CloseToPublic(ctx, append(names, slices.Sorted(maps.Keys(own))...))
+	_, err = jobs.Enqueue(ctx, tx, jobs.Job{Type: CloseType, Key: "close_to_public"})
 	return err
 }
 
-// recorded are the names of the databases that provisioning made on the server.
-func (r *run) recorded(ctx context.Context, identity string) (map[string]bool, error) {
+// close takes CONNECT from PUBLIC on the host database, where it lies on the tenants' server, and on every tenant's
+// database there, whoever made it. It happens before the role is made that would otherwise come in.
+func (r *run) close(ctx context.Context) error {
+	names, err := r.public(ctx, r.server)
+	if err != nil {
+		return err
+	}
+	closed, err := r.hold.CloseToPublic(ctx, names)
+	return errors.Join(err, r.closed(ctx, closed))
+}
+
+// CloseToPublic does the same for databases that came after the last run, once there is a tenant whose role could enter
+// them. Those that the administrator may not close are told to refused, one by one.
+func (p *Provisioner) CloseToPublic(ctx context.Context, refused func(error)) (err error) {
+	server, err := p.tenants(ctx)
+	if err != nil {
+		return err
+	}
+	begun, _, err := p.deps.Host.TenantDatabases.List(ctx, catalog.Page{Limit: 1})
+	if err != nil || len(begun) == 0 {
+		return err
+	}
+	names, err := p.public(ctx, server)
+	if err != nil || len(names) == 0 {
+		return err
+	}
+	hold, err := server.Hold(ctx, "") // no tenant's: it is only a connection
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, hold.Close()) }()
+	for _, name := range names {
+		closed, err := hold.CloseToPublic(ctx, []string{name})
+		if errors.Is(err, tenantdb.ErrDenied) {
+			refused(err)
+			err = nil
+		}
+		if err := errors.Join(err, p.closed(ctx, closed)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// closed writes down what was closed. The server is another than the host database's, or may be: it cannot be done in one
+// transaction with it.
+func (p *Provisioner) closed(ctx context.Context, databases []string) error {
+	if len(databases) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), problemDeadline)
+	defer cancel()
+	return p.deps.Host.InTx(ctx, func(tx *catalog.Tx) error {
+		for _, name := range databases {
+			if err := tx.Audit(ctx, "database.closed_to_public", name, map[string]any{"database_name": name}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// public are the databases of the server that PUBLIC is to be kept out of.
+func (p *Provisioner) public(ctx context.Context, server tenantdb.Server) ([]string, error) {
+	if server.Engine() != catalog.EnginePostgreSQL {
+		return nil, nil
+	}
+	identity, err := server.Identity(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	host, database, err := p.deps.Host.HostPlace(ctx)
+	switch {
+	case err != nil:
+		return nil, err
+	case host == identity:
+		names = append(names, database)
+	}
+	own, err := p.recorded(ctx, identity)
+	if err != nil {
+		return nil, err
+	}
+	others, err := p.foreign(ctx, server, identity, own)
+	if err != nil {
+		return nil, err
+	}
+	return append(append(names, others...), slices.Sorted(maps.Keys(own))...), nil
+}
+
+// recorded are the names of the databases that provisioning made on the server, or is making.
+func (p *Provisioner) recorded(ctx context.Context, identity string) (map[string]bool, error) {
 	names := map[string]bool{}
 	for after := ""; ; {
-		page, next, err := r.deps.Host.TenantDatabases.List(ctx, catalog.Page{Limit: 1000, After: after, Filter: map[string]string{"server": identity}})
+		page, next, err := p.deps.Host.TenantDatabases.List(ctx, catalog.Page{Limit: 1000, After: after, Filter: map[string]string{"server": identity}})
 		if err != nil {
 			return nil, err
 		}
 		for i := range page {
-			if Step(page[i].Step).Reached(Database) || page[i].TenantID != r.spec.Tenant {
-				names[page[i].DatabaseName] = true
-			}
+			names[page[i].DatabaseName] = true
 		}
 		if after = next; after == "" {
 			return names, nil
@@ -68,15 +157,15 @@ func (r *run) recorded(ctx context.Context, identity string) (map[string]bool, e
 
 // foreign are the databases on the server that tenants' db_url name, that provisioning did not make, and that PUBLIC may
 // connect to. A db_url that does not open or leads nowhere is the doctor's business: it keeps no other tenant from being.
-func (r *run) foreign(ctx context.Context, identity string, own map[string]bool) ([]string, error) {
+func (p *Provisioner) foreign(ctx context.Context, server tenantdb.Server, identity string, own map[string]bool) ([]string, error) {
 	named := map[string][]catalog.DBURI{}
 	for after := ""; ; {
-		page, next, err := r.deps.Host.Tenants.List(ctx, catalog.Page{Limit: 1000, After: after})
+		page, next, err := p.deps.Host.Tenants.List(ctx, catalog.Page{Limit: 1000, After: after})
 		if err != nil {
 			return nil, err
 		}
 		for i := range page {
-			uri, err := r.deps.Opener.Open(ctx, page[i].ID, page[i].DBURL)
+			uri, err := p.deps.Opener.Open(ctx, page[i].ID, page[i].DBURL)
 			if err != nil {
 				if ctx.Err() != nil {
 					return nil, ctx.Err()
@@ -94,13 +183,13 @@ func (r *run) foreign(ctx context.Context, identity string, own map[string]bool)
 	if len(named) == 0 {
 		return nil, nil
 	}
-	found, err := r.server.Look(ctx, slices.Collect(maps.Keys(named)))
+	found, err := server.Look(ctx, slices.Collect(maps.Keys(named)))
 	if err != nil {
 		return nil, err
 	}
 	var names []string
 	for _, name := range slices.Sorted(maps.Keys(found)) {
-		if slices.Contains(found[name].PublicRights, "CONNECT") && r.onServer(ctx, identity, named[name]) {
+		if slices.Contains(found[name].PublicRights, "CONNECT") && p.onServer(ctx, identity, named[name]) {
 			names = append(names, name)
 		}
 	}
@@ -108,10 +197,10 @@ func (r *run) foreign(ctx context.Context, identity string, own map[string]bool)
 }
 
 // onServer reports whether one of the URIs leads to the server. One that nobody answers is judged by what it says.
-func (r *run) onServer(ctx context.Context, identity string, uris []catalog.DBURI) bool {
+func (p *Provisioner) onServer(ctx context.Context, identity string, uris []catalog.DBURI) bool {
 	for _, uri := range uris {
 		id, err := tenantdb.IdentityOf(ctx, uri)
-		if err == nil && id == identity || err != nil && !errors.Is(err, context.Canceled) && address(uri) == address(r.cfg.AdminURL) {
+		if err == nil && id == identity || err != nil && !errors.Is(err, context.Canceled) && address(uri) == address(p.cfg.AdminURL) {
 			return true
 		}
 	}

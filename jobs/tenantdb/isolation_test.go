@@ -1,11 +1,14 @@
 package tenantdb
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -154,6 +157,85 @@ func TestClosingADatabaseNamesNoTenantsRole(t *testing.T) {
 	}
 	shutOut(t, uri.Reveal(), name)
 	shutOut(t, foreign.Reveal(), name)
+}
+
+// A role that is made while a database is being closed could enter before: it is named like the others. The table lock holds
+// the run up where it has listed the roles and has yet to name them.
+func TestALoginRoleThatIsMadeMeanwhileIsNamedToo(t *testing.T) {
+	server := pgtest.NewServer(t)
+	admin, shared := server.URL(t), server.URL(t)
+	h := hold(t, newServer(t, admin), "a")
+	defer h.Close()
+	blocking := connected(t, admin)
+	for _, text := range []string{"BEGIN", "LOCK TABLE pg_catalog.pg_database IN SHARE MODE"} {
+		_, err := blocking.Exec(t.Context(), text)
+		must(t, err)
+	}
+	var g errgroup.Group
+	g.Go(func() error {
+		_, err := h.CloseToPublic(t.Context(), []string{Database(catalog.NewDBURI(shared))})
+		return err
+	})
+	waits := "SELECT count(*) > 0 FROM pg_catalog.pg_locks WHERE NOT granted AND relation = 'pg_catalog.pg_database'::pg_catalog.regclass"
+	until(t, func() (yes bool) {
+		must(t, connected(t, admin).QueryRow(t.Context(), waits).Scan(&yes))
+		return yes
+	})
+	exec(t, admin, "CREATE ROLE late LOGIN PASSWORD 'theirs'")
+	_, err := blocking.Exec(t.Context(), "COMMIT")
+	must(t, err)
+	must(t, g.Wait())
+	connected(t, strings.Replace(shared, "postgres:"+password(t, shared), "late:theirs", 1))
+}
+
+// Advisory locks are a database's own, and another process's admin_url may lead to another database of the server.
+func TestRunsThatConnectToDifferentDatabasesKeepApart(t *testing.T) {
+	server := pgtest.NewServer(t)
+	servers := []Server{newServer(t, server.URL(t)), newServer(t, server.URL(t))}
+	for i := range servers {
+		h := hold(t, servers[i], "a")
+		short, cancel := context.WithTimeout(t.Context(), 3*holdPoll)
+		if _, err := servers[1-i].Hold(short, "a"); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("a tenant that another run has was given away: %v", err)
+		}
+		cancel()
+		must(t, hold(t, servers[1-i], "b").Close())
+		must(t, h.Close())
+	}
+	var g errgroup.Group
+	var inside atomic.Int32
+	for i := range 6 {
+		g.Go(func() error {
+			for range 5 {
+				h, err := servers[i%2].Hold(t.Context(), "a")
+				if err != nil {
+					return err
+				}
+				err = h.(*postgresHold).alone(t.Context(), func(pgx.Tx) error {
+					if inside.Add(1) != 1 {
+						t.Error("two runs have one tenant")
+					}
+					inside.Add(-1)
+					return nil
+				})
+				if err := errors.Join(err, h.Close()); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	must(t, g.Wait())
+}
+
+// until asks again until the answer is yes: another session is waited for.
+func until(t *testing.T, yes func() bool) {
+	t.Helper()
+	for end := time.Now().Add(time.Minute); !yes(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("it did not come to that")
+		}
+	}
 }
 
 func TestAnAdministratorWithoutSuperuserWorksOrIsToldWhatToRun(t *testing.T) {

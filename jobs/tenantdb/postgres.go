@@ -29,8 +29,9 @@ const (
 	// adminStatementTimeout is the server's own guard: making a database copies files, dropping one ends sessions.
 	adminStatementTimeout = "300000" // ms
 	// adminLockTimeout bounds how long a statement stands in a queue in which others stand behind it.
-	adminLockTimeout = "30000" // ms
-	holdPoll         = 100 * time.Millisecond
+	adminLockTimeout = "30000"                // ms
+	holdPoll         = 100 * time.Millisecond // another run has the tenant
+	alonePoll        = 10 * time.Millisecond  // another run changes a database's rights
 	lookDeadline     = 30 * time.Second
 )
 
@@ -139,6 +140,25 @@ func (s *postgres) Look(ctx context.Context, databases []string) (map[string]Obj
 	return found, err
 }
 
+func (s *postgres) Granted(ctx context.Context) (found []Grant, err error) {
+	err = s.asking(ctx, func(ctx context.Context, conn *pgx.Conn) error {
+		rows, err := conn.Query(ctx, statement("granted"), commentPrefix(s.installation))
+		if err == nil {
+			found, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Grant])
+		}
+		return safe("list what tenants' roles were granted", err)
+	})
+	return found, err
+}
+
+func (s *postgres) OpenToPublic(ctx context.Context) (names []string, err error) {
+	err = s.asking(ctx, func(ctx context.Context, conn *pgx.Conn) error {
+		names, err = openToPublic(ctx, conn, nil)
+		return err
+	})
+	return names, err
+}
+
 func (s *postgres) objects(ctx context.Context, conn *pgx.Conn, names []string) ([]Object, error) {
 	rows, err := conn.Query(ctx, statement("objects"), names, commentPrefix(s.installation))
 	if err != nil {
@@ -165,7 +185,7 @@ func (s *postgres) Hold(ctx context.Context, tenant catalog.TenantID) (Hold, err
 		err = safe("look at the administrator's rights", err)
 	}
 	if err == nil {
-		err = h.wait(ctx, "tenant/"+s.installation+"/"+string(tenant))
+		err = h.lock(ctx, "tenant/"+s.installation+"/"+string(tenant), holdPoll)
 	}
 	if err != nil {
 		return nil, errors.Join(err, h.Close())
@@ -181,20 +201,55 @@ type postgresHold struct {
 	closed    bool
 }
 
-func (h *postgresHold) wait(ctx context.Context, what string) error {
+// lock takes an advisory lock of the session that nobody has in any database of the server: PostgreSQL keeps such locks
+// apart by database, and the admin_url of another process may lead to another one. Who finds a rival in a database before
+// its own lets go and comes again; who finds one behind it waits, so that of two one always goes on.
+func (h *postgresHold) lock(ctx context.Context, what string, poll time.Duration) error {
+	key, held := lockKey(what), false
 	for {
-		var ok bool
-		if err := h.conn.QueryRow(ctx, "SELECT pg_catalog.pg_try_advisory_lock($1)", lockKey(what)).Scan(&ok); err != nil || ok {
-			return safe("take the tenant's lock", err)
+		var before, behind bool
+		if !held {
+			if err := h.conn.QueryRow(ctx, "SELECT pg_catalog.pg_try_advisory_lock($1)", key).Scan(&held); err != nil {
+				return safe("take a lock on the tenants' server", err)
+			}
 		}
-		timer := time.NewTimer(holdPoll)
+		if held { // looked for only now: of two that look, the later one sees the other
+			if err := h.conn.QueryRow(ctx, statement("rivals"), key).Scan(&before, &behind); err != nil {
+				return safe("look for the locks of others", err)
+			}
+		}
+		switch {
+		case held && !before && !behind:
+			return nil
+		case held && before:
+			held = false
+			if err := h.unlock(ctx, what); err != nil {
+				return err
+			}
+		}
+		timer := time.NewTimer(poll)
 		select {
 		case <-timer.C:
 		case <-ctx.Done():
 			timer.Stop()
-			return safe("wait for another run that has the tenant", ctx.Err())
+			err := safe("wait for another run that has the lock", ctx.Err())
+			if held {
+				err = errors.Join(err, h.unlock(ctx, what))
+			}
+			return err
 		}
 	}
+}
+
+// unlock gives the lock back, also when ctx has ended. With the connection it is gone already.
+func (h *postgresHold) unlock(ctx context.Context, what string) error {
+	if h.conn.IsClosed() {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), connectTimeout)
+	defer cancel()
+	_, err := h.conn.Exec(ctx, "SELECT pg_catalog.pg_advisory_unlock($1)", lockKey(what))
+	return safe("give a lock back", err)
 }
 
 func (h *postgresHold) Close() error {

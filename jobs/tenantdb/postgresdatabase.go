@@ -2,7 +2,9 @@ package tenantdb
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -99,40 +101,48 @@ func (h *postgresHold) shut(ctx context.Context, p Place) error {
 const publicLock = "public"
 
 // alone runs f in a transaction beside which no other run changes a database that is there.
-func (h *postgresHold) alone(ctx context.Context, f func(pgx.Tx) error) error {
-	return h.inTx(ctx, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, "SELECT pg_catalog.pg_advisory_xact_lock($1)", lockKey(publicLock)); err != nil {
-			return safe("wait for others who change databases", err)
-		}
-		return f(tx)
-	})
+func (h *postgresHold) alone(ctx context.Context, f func(pgx.Tx) error) (err error) {
+	if err := h.lock(ctx, publicLock, alonePoll); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, h.unlock(ctx, publicLock)) }()
+	return h.inTx(ctx, f)
 }
 
 // CloseToPublic changes each database in a transaction of its own: it is closed, and everybody who is to enter has been
-// named, or nothing has changed.
+// named, or nothing has changed. A role that was made beside it could enter before, and is named as soon as it is seen.
 func (h *postgresHold) CloseToPublic(ctx context.Context, databases []string) (closed []string, err error) {
 	open, err := h.openToPublic(ctx, databases)
 	if err != nil || len(open) == 0 {
 		return nil, err
 	}
 	for _, name := range open {
-		done := false
+		var named []string
 		err := h.alone(ctx, func(tx pgx.Tx) error {
-			done, err = h.closeToPublic(ctx, tx, name)
+			named, err = h.closeToPublic(ctx, tx, name)
 			return err
 		})
+		if err == nil && named != nil {
+			closed = append(closed, name)
+			err = h.alone(ctx, func(tx pgx.Tx) error {
+				_, err := h.admit(ctx, tx, name, named)
+				return err
+			})
+		}
 		if err != nil {
 			return closed, err
-		}
-		if done {
-			closed = append(closed, name)
 		}
 	}
 	return closed, nil
 }
 
 func (h *postgresHold) openToPublic(ctx context.Context, databases []string) ([]string, error) {
-	rows, err := h.conn.Query(ctx, statement("open_to_public"), append([]string{}, databases...))
+	return openToPublic(ctx, h.conn, append([]string{}, databases...))
+}
+
+// openToPublic asks for all databases where names is nil.
+func openToPublic(ctx context.Context, conn *pgx.Conn, names []string) ([]string, error) {
+	rows, err := conn.Query(ctx, statement("open_to_public"), names)
 	if err != nil {
 		return nil, safe("look at what PUBLIC may", err)
 	}
@@ -140,37 +150,59 @@ func (h *postgresHold) openToPublic(ctx context.Context, databases []string) ([]
 	return open, safe("look at what PUBLIC may", err)
 }
 
-func (h *postgresHold) closeToPublic(ctx context.Context, tx pgx.Tx, name string) (bool, error) {
+// closeToPublic returns whom it named; nil if the database was closed meanwhile.
+func (h *postgresHold) closeToPublic(ctx context.Context, tx pgx.Tx, name string) (named []string, err error) {
 	open, err := h.openToPublic(ctx, []string{name}) // as it is now that we are alone
 	if err != nil || len(open) == 0 {
-		return false, err
+		return nil, err
 	}
-	rows, err := tx.Query(ctx, statement("login_roles"), anyComment)
-	if err != nil {
-		return false, safe("list login roles", err)
+	if named, err = h.admit(ctx, tx, name, nil); err != nil {
+		return nil, err
 	}
-	roles, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil {
-		return false, safe("list login roles", err)
-	}
-	for i := range roles {
-		roles[i] = quote(roles[i])
-	}
-	both := []string{
-		"GRANT CONNECT ON DATABASE " + quote(name) + " TO " + strings.Join(roles, ", "),
-		"REVOKE CONNECT ON DATABASE " + quote(name) + " FROM PUBLIC",
-	}
-	op, all := "close database "+name+" to PUBLIC", strings.Join(both, "; ")
-	for _, text := range both {
-		if _, err := tx.Exec(ctx, text); err != nil {
-			return false, denied(op, all, err)
-		}
+	op, revoke := "close database "+name+" to PUBLIC", "REVOKE CONNECT ON DATABASE "+quote(name)+" FROM PUBLIC"
+	all := admission(name, named) + "; " + revoke
+	if _, err := tx.Exec(ctx, revoke); err != nil {
+		return nil, denied(op, all, err)
 	}
 	// Who does not own the database is only warned.
 	if open, err = h.openToPublic(ctx, []string{name}); err == nil && len(open) > 0 {
 		err = fmt.Errorf("%s: %w: let its owner run: %s", op, ErrDenied, all)
 	}
-	return err == nil, err
+	return named, err
+}
+
+// admit grants CONNECT by name to the login roles that are no tenant's and not among known, and returns all of them.
+func (h *postgresHold) admit(ctx context.Context, tx pgx.Tx, name string, known []string) ([]string, error) {
+	rows, err := tx.Query(ctx, statement("login_roles"), anyComment)
+	if err != nil {
+		return nil, safe("list login roles", err)
+	}
+	roles, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, safe("list login roles", err)
+	}
+	late := slices.DeleteFunc(slices.Clone(roles), func(role string) bool { return slices.Contains(known, role) })
+	if len(late) == 0 {
+		return roles, nil
+	}
+	grant := admission(name, late)
+	if _, err := tx.Exec(ctx, grant); err != nil {
+		statement := grant
+		if known == nil {
+			statement += "; REVOKE CONNECT ON DATABASE " + quote(name) + " FROM PUBLIC"
+		}
+		return nil, denied("close database "+name+" to PUBLIC", statement, err)
+	}
+	return roles, nil
+}
+
+// admission is the statement that lets roles into a database by their names.
+func admission(database string, roles []string) string {
+	names := make([]string, len(roles))
+	for i, role := range roles {
+		names[i] = quote(role)
+	}
+	return "GRANT CONNECT ON DATABASE " + quote(database) + " TO " + strings.Join(names, ", ")
 }
 
 // Drop ends what is open first: a database that is still used by its tenant goes all the same.

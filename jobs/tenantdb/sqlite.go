@@ -135,6 +135,12 @@ func (s *directory) Look(_ context.Context, databases []string) (map[string]Obje
 	return found, nil
 }
 
+// Granted is empty: files have no roles.
+func (*directory) Granted(context.Context) ([]Grant, error) { return nil, nil }
+
+// OpenToPublic is empty: a file that others may read is told of by its Object.
+func (*directory) OpenToPublic(context.Context) ([]string, error) { return nil, nil }
+
 // Hold locks a file of the tenant's own in the directory, which is gone again after Close.
 func (s *directory) Hold(ctx context.Context, tenant catalog.TenantID) (Hold, error) {
 	if err := s.ready(); err != nil {

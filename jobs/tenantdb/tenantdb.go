@@ -67,6 +67,10 @@ type Server interface {
 	List(ctx context.Context) ([]Object, error)
 	// Look returns those of the named databases that exist, by name, whoever made them.
 	Look(ctx context.Context, databases []string) (map[string]Object, error)
+	// Granted returns what roles that carry our installation's mark were granted by name on databases that are not their own.
+	Granted(ctx context.Context) ([]Grant, error)
+	// OpenToPublic returns the databases that every role of the server may connect to, by name.
+	OpenToPublic(ctx context.Context) ([]string, error)
 	// Close ends the Server; Holds are to be closed before.
 	Close() error
 }
@@ -114,6 +118,12 @@ type Object struct {
 	PublicRights []string
 	// RoleRights are what the role may and a tenant's must not: SUPERUSER, CREATEDB, member of …
 	RoleRights []string
+}
+
+// Grant is what a role was granted by name on a database that it does not own.
+type Grant struct {
+	Role, Database string
+	Rights         []string // CONNECT, TEMPORARY, CREATE
 }
 
 // New makes the Server that cfg names; nothing is asked yet.
