@@ -18,23 +18,29 @@ type TenantSchema struct {
 	Failure   string // why the last try failed, "" if it did not; without secrets
 }
 
-// SawTenantSchema records what was found in a tenant's database, or what a migration made of it: changed says that the
-// version is not the one before, and is audited as tenant.migrated with the details. ErrNotFound without such a tenant.
-func (t *Tables) SawTenantSchema(ctx context.Context, seen TenantSchema, changed bool, details map[string]any) error {
-	return t.at.change(ctx, func(tx *Tx) error {
+// SawTenantSchema records what was found in a tenant's database, or what a migration made of it. was is what
+// TenantSchema had; nil: nothing. false: another run has recorded something since, and nothing was written. changed says
+// that the schema is not as was has it, and is audited as tenant.migrated with the details. ErrNotFound without such a
+// tenant.
+func (t *Tables) SawTenantSchema(ctx context.Context, was *TenantSchema, seen TenantSchema, changed bool, details map[string]any) (taken bool, err error) {
+	err = t.at.change(ctx, func(tx *Tx) error {
+		taken = false
 		if err := tx.mustExist(ctx, "tenant", "count_tenant_id", string(seen.TenantID)); err != nil {
 			return err
 		}
 		now := tx.h.now()
-		var at, failure any
+		var before, at, failure any
+		if was != nil {
+			before = was.Version
+		}
 		if changed {
 			at = now
 		}
 		if seen.Failure != "" {
 			failure = shorten(seen.Failure)
 		}
-		_, err := tx.exec(ctx, "record a tenant's schema", "tenant_schema_seen", string(seen.TenantID), seen.Version, now, at, failure)
-		if err != nil || !changed && seen.Failure == "" {
+		n, err := tx.exec(ctx, "record a tenant's schema", "tenant_schema_seen", string(seen.TenantID), seen.Version, now, at, failure, before)
+		if taken = n > 0; err != nil || !taken || !changed && seen.Failure == "" {
 			return err
 		}
 		event := "tenant.migrated"
@@ -43,6 +49,22 @@ func (t *Tables) SawTenantSchema(ctx context.Context, seen TenantSchema, changed
 		}
 		return tx.Audit(ctx, event, string(seen.TenantID), details)
 	})
+	return taken && err == nil, err
+}
+
+// TenantSchema returns what is recorded of one tenant; nil if nothing is.
+func (t *Tables) TenantSchema(ctx context.Context, tenant TenantID) (found *TenantSchema, err error) {
+	err = t.at.query(ctx, "look for a tenant's schema", readDeadline, "tenant_schema", []any{storable(string(tenant))}, func(rows *sql.Rows) error {
+		found = nil
+		for rows.Next() {
+			found = &TenantSchema{}
+			if err := rows.Scan(intoAll(nil, []any{&found.TenantID, &found.Version, &found.CheckedAt, &found.ChangedAt, &found.Failure})...); err != nil {
+				return err
+			}
+		}
+		return rows.Err()
+	})
+	return found, err
 }
 
 // TenantSchemas returns what is recorded, in the order of tenants' ids, at most 1000 rows behind after.

@@ -94,10 +94,24 @@ func TestSchemasAreRecordedAndOnlyChangesAudited(t *testing.T) {
 		for _, id := range []TenantID{"b", "A", "c"} {
 			must(t, h.Tenants.Insert(ctx, &TenantCatalog{ID: id}))
 		}
-		must(t, h.SawTenantSchema(ctx, TenantSchema{TenantID: "b", Version: 3}, true, map[string]any{"from": 0, "to": 3}))
-		must(t, h.SawTenantSchema(ctx, TenantSchema{TenantID: "b", Version: 3}, false, nil))
-		must(t, h.SawTenantSchema(ctx, TenantSchema{TenantID: "A", Version: 2, Failure: "00003_x.sql: no"}, false, nil))
-		if err := h.SawTenantSchema(ctx, TenantSchema{TenantID: "nowhere"}, false, nil); !errors.Is(err, ErrNotFound) {
+		saw := func(was *TenantSchema, seen TenantSchema, changed bool) (taken bool) {
+			taken, err := h.SawTenantSchema(ctx, was, seen, changed, map[string]any{"to": seen.Version})
+			must(t, err)
+			return taken
+		}
+		if was, err := h.TenantSchema(ctx, "b"); err != nil || was != nil {
+			t.Errorf("%+v, %v", was, err)
+		}
+		if !saw(nil, TenantSchema{TenantID: "b", Version: 3}, true) || saw(nil, TenantSchema{TenantID: "b", Version: 4}, true) {
+			t.Error("of two who saw nothing on record not the first alone was heard")
+		}
+		was, err := h.TenantSchema(ctx, "b")
+		must(t, err)
+		if was.Version != 3 || !saw(was, *was, false) || saw(&TenantSchema{Version: 2}, TenantSchema{TenantID: "b", Version: 5}, true) {
+			t.Errorf("%+v, or one who saw something else was heard", was)
+		}
+		saw(nil, TenantSchema{TenantID: "A", Version: 2, Failure: "00003_x.sql: no"}, false)
+		if _, err := h.SawTenantSchema(ctx, nil, TenantSchema{TenantID: "nowhere"}, false, nil); !errors.Is(err, ErrNotFound) {
 			t.Errorf("schema of no tenant: %v", err)
 		}
 		all, err := h.TenantSchemas(ctx, "")
@@ -145,7 +159,8 @@ func TestPurgeEndsEveryRowOfTheTenantAndNoOther(t *testing.T) {
 			must(t, h.Domains.Insert(ctx, &Domain{Host: DomainName(string(id) + ".example"), TenantID: id}))
 			must(t, h.APITokens.Insert(ctx, &APIToken{UserID: "ann", TenantID: id, Kind: TokenUser, MAC: "m"}))
 			must(t, h.HoldTenant(ctx, Hold{Tenant: id, Holder: "migrate:1", Lasts: time.Minute}))
-			must(t, h.SawTenantSchema(ctx, TenantSchema{TenantID: id, Version: 1}, false, nil))
+			_, err := h.SawTenantSchema(ctx, nil, TenantSchema{TenantID: id, Version: 1}, false, nil)
+			must(t, err)
 			must(t, h.InTx(ctx, func(tx *Tx) error {
 				_, err := tx.ChangeStripeCustomer(ctx, id, func(_ *Tx, row *StripeCustomer) error {
 					row.CustomerID = "cus_" + string(id)

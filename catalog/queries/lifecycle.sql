@@ -1,11 +1,17 @@
 -- Tenants' migrations with their pauses, and the end of deleted tenants.
 
 -- name: tenant_schema_seen
--- $1 tenant id, $2 version, $3 now, $4 now if the version changed, else NULL, $5 why the last try failed, or NULL.
+-- $1 tenant id, $2 version, $3 now, $4 now if the version changed, else NULL, $5 why the last try failed, or NULL, $6 the
+-- version that is to be on record, NULL for none: a row that has another stays.
 INSERT INTO tenantgate.sys_tenant_schemas (tenant_id, version, checked_at, changed_at, failure)
 VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT (tenant_id) DO UPDATE SET version = excluded.version, checked_at = excluded.checked_at,
 	changed_at = coalesce(excluded.changed_at, sys_tenant_schemas.changed_at), failure = excluded.failure
+WHERE sys_tenant_schemas.version = $6
+
+-- name: tenant_schema
+SELECT s.tenant_id, s.version, s.checked_at, s.changed_at, s.failure
+FROM tenantgate.sys_tenant_schemas s WHERE s.tenant_id = $1
 
 -- name: tenant_schemas
 -- $1 the last tenant id of the page before, $2 how many.

@@ -2,9 +2,11 @@ package lifecycle
 
 import (
 	"database/sql"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -174,6 +176,21 @@ func (w *world) audited(event string) int {
 	rows, _, err := w.host.AuditLogs.List(w.t.Context(), catalog.Page{Limit: 1000, Filter: map[string]string{"event_type": event}})
 	must(w.t, err)
 	return len(rows)
+}
+
+// steps are the changes of a tenant's version that are on record, in their order.
+func (w *world) steps(id catalog.TenantID) string {
+	w.t.Helper()
+	rows, _, err := w.host.AuditLogs.List(w.t.Context(), catalog.Page{Limit: 1000, Filter: map[string]string{"event_type": "tenant.migrated", "target_id": string(id)}})
+	must(w.t, err)
+	var steps []string
+	for _, row := range rows {
+		var d struct{ From, To int }
+		must(w.t, json.Unmarshal([]byte(*row.Details), &d))
+		steps = append(steps, fmt.Sprintf("%d-%d", d.From, d.To))
+	}
+	slices.Sort(steps)
+	return strings.Join(steps, " ")
 }
 
 // outcomes are a Progress that remembers.

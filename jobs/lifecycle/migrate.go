@@ -203,19 +203,30 @@ func leftOut(row *tenantRow) string {
 // lookTimeout bounds a look into a tenant's database.
 const lookTimeout = 20 * time.Second
 
+// sight is what a run has seen of a tenant's schema: first what is on record, then the database. What another run records
+// meanwhile is noticed, since the record is then another.
+type sight struct {
+	was     *catalog.TenantSchema // on record; nil: nothing is
+	uri     catalog.DBURI
+	version int64
+	known   bool // version was read
+	late    bool // migrations were applied that left the version as it was
+}
+
 // one works on a tenant. false: ctx ended before anything was known.
 func (m *Migrator) one(ctx context.Context, row *tenantRow) (Outcome, bool) {
 	begin := m.deps.Clock()
 	o := Outcome{Tenant: row.ID}
+	var seen sight
 	var err error
 	if o.Reason = leftOut(row); o.Reason != "" {
 		o.Result = LeftOut
 	} else {
 		within, cancel := context.WithTimeout(ctx, m.cfg.Timeout)
-		err = m.migrate(within, row, &o)
+		err = m.migrate(within, row, &o, &seen)
 		cancel()
 	}
-	if err != nil && o.Result == "" && ctx.Err() != nil {
+	if err != nil && o.Result == "" && ctx.Err() != nil && o.To == o.From {
 		return o, false
 	}
 	if err != nil {
@@ -223,39 +234,73 @@ func (m *Migrator) one(ctx context.Context, row *tenantRow) (Outcome, bool) {
 	}
 	o.Took = m.deps.Clock().Sub(begin)
 	if o.Result != LeftOut && !m.cfg.Check {
-		if err := m.record(ctx, o); err != nil && o.Result != Failed {
+		if err := m.record(ctx, o, &seen); err != nil && o.Result != Failed {
 			o.Result, o.Reason = Failed, "its schema is at version "+fmt.Sprint(o.To)+", but that could not be recorded: "+err.Error()
 		}
 	}
 	return o, true
 }
 
-// record writes what was found into the host database, also when the run is ending: what was done is to be known.
-func (m *Migrator) record(ctx context.Context, o Outcome) error {
+// record writes what was found into the host database, also when the run is ending: what was done is to be known. Where the
+// version is another than the one on record the audit tells of it, whoever changed it: a run that was killed before it could
+// say so left that to the next. Of several runs that see one change, one records it.
+func (m *Migrator) record(ctx context.Context, o Outcome, seen *sight) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lookTimeout)
 	defer cancel()
-	seen := catalog.TenantSchema{TenantID: o.Tenant, Version: o.To}
-	details := map[string]any{"from": o.From, "to": o.To, "run": m.cfg.Run}
-	if o.Result == Failed {
-		seen.Failure, details["reason"] = o.Reason, o.Reason
+	for range tries {
+		was := seen.was
+		now := catalog.TenantSchema{TenantID: o.Tenant, Version: seen.version}
+		if !seen.known && was != nil {
+			now.Version = was.Version
+		}
+		details := map[string]any{"from": now.Version, "to": now.Version, "run": m.cfg.Run}
+		if was != nil {
+			details["from"] = was.Version
+		}
+		if o.From == o.To && !seen.late {
+			details["found"] = true // as an earlier run, or another program, left it
+		}
+		if o.Result == Failed {
+			now.Failure, details["reason"] = o.Reason, o.Reason
+		}
+		changed := seen.late || was != nil && was.Version != now.Version
+		taken, err := m.deps.Host.SawTenantSchema(ctx, was, now, changed, details)
+		if err != nil || taken {
+			seen.was = &now
+			return err
+		}
+		if err := m.look(ctx, o.Tenant, seen); err != nil {
+			return err
+		}
 	}
-	return m.deps.Host.SawTenantSchema(ctx, seen, o.From != o.To, details)
+	return errors.New("other runs record it at the same time: run it again")
+}
+
+// look reads what is on record, and then the version of the database where that can be told.
+func (m *Migrator) look(ctx context.Context, tenant catalog.TenantID, seen *sight) (err error) {
+	if seen.was, err = m.deps.Host.TenantSchema(ctx, tenant); err != nil || seen.uri.IsZero() {
+		return err
+	}
+	seen.version, err = again(ctx, func(ctx context.Context) (int64, error) { return m.deps.Migrations.Version(ctx, seen.uri) })
+	seen.known = err == nil
+	return err
 }
 
 // migrate looks at a tenant's database and changes its schema where it is behind.
-func (m *Migrator) migrate(ctx context.Context, row *tenantRow, o *Outcome) error {
+func (m *Migrator) migrate(ctx context.Context, row *tenantRow, o *Outcome, seen *sight) error {
 	uri, err := m.deps.uri(ctx, row)
 	if err != nil {
-		return err
+		return errors.Join(err, m.look(ctx, row.ID, seen))
 	}
 	if tenantdb.EngineOf(uri) == "" {
 		o.Result, o.Reason = LeftOut, "its database is neither PostgreSQL nor SQLite"
 		return nil
 	}
-	if o.From, err = again(ctx, func(ctx context.Context) (int64, error) { return m.deps.Migrations.Version(ctx, uri) }); err != nil {
+	seen.uri = uri
+	if err := m.look(ctx, row.ID, seen); err != nil {
 		return err
 	}
-	o.To = o.From
+	o.From, o.To = seen.version, seen.version
 	if o.From == 0 && !row.ours(uri) && !m.cfg.Adopt {
 		o.Result, o.Reason = LeftOut, "its database was not made by `tenant provision` and no migration has met it: --adopt begins with it"
 		return nil
@@ -271,23 +316,28 @@ func (m *Migrator) migrate(ctx context.Context, row *tenantRow, o *Outcome) erro
 		o.Result = Behind
 		return nil
 	}
-	return m.change(ctx, row, uri, o)
+	// What is there is on record before it changes: whoever comes after a kill sees what this run did.
+	if err := m.record(ctx, *o, seen); err != nil {
+		return err
+	}
+	return m.change(ctx, row, o, seen)
 }
 
 // change brings the schema up to date, in a pause where one is asked for.
-func (m *Migrator) change(ctx context.Context, row *tenantRow, uri catalog.DBURI, o *Outcome) error {
-	up := func(ctx context.Context) error {
-		done, err := m.deps.Migrations.Up(ctx, uri)
-		if done.To > o.To {
-			o.To = done.To
-		}
+func (m *Migrator) change(ctx context.Context, row *tenantRow, o *Outcome, seen *sight) error {
+	up := func(ctx context.Context) (err error) {
+		done, err := m.deps.Migrations.Up(ctx, seen.uri)
+		o.To = max(o.To, done.To)
+		seen.version, seen.late = o.To, done.Applied > 0 && o.To == o.From
 		if err != nil {
 			return err
 		}
-		if o.Result = Migrated; done.Applied == 0 {
-			o.Result = Current // another run was faster
+		if o.Result = Migrated; done.Applied == 0 { // another run was faster
+			o.Result = Current
+			err = m.look(ctx, row.ID, seen)
+			o.From, o.To = seen.version, seen.version
 		}
-		return nil
+		return err
 	}
 	if !m.cfg.Pause {
 		return up(ctx)

@@ -105,6 +105,54 @@ func TestForeignDatabasesAreLeftOutUntilTheyAreAdopted(t *testing.T) {
 	})
 }
 
+// A migration that was committed just before a kill is on record once the next run has looked, and once only.
+func TestWhatAKilledRunMigratedIsFoundAndRecordedOnce(t *testing.T) {
+	onBothEngines(t, func(t *testing.T, w *world) {
+		ctx := t.Context()
+		w.provision("acme")
+		w.migrations(map[string]string{"00002_author.sql": second})
+		w.load()
+		m, err := NewMigrator(MigrateConfig{}, w.deps)
+		must(t, err)
+		rows, err := w.deps.filled().rows(ctx, nil)
+		must(t, err)
+		var o Outcome
+		var seen sight
+		o.Tenant = "acme"
+		must(t, m.migrate(ctx, &rows[0], &o, &seen)) // and here the run is killed
+		if o.Result != Migrated || w.audited("tenant.migrated") != 0 {
+			t.Fatalf("%+v, %d rows", o, w.audited("tenant.migrated"))
+		}
+		for range 2 {
+			if s, _, err := w.migrate(MigrateConfig{}); err != nil || s.Current != 1 {
+				t.Errorf("%+v, %v", s, err)
+			}
+			found, _, err := w.host.AuditLogs.List(ctx, catalog.Page{Filter: map[string]string{"event_type": "tenant.migrated"}})
+			must(t, err)
+			if len(found) != 1 || !strings.Contains(*found[0].Details, `"found":true`) || !strings.Contains(*found[0].Details, `"from":1`) || !strings.Contains(*found[0].Details, `"to":2`) {
+				t.Errorf("%+v", found)
+			}
+		}
+		// A URI that does not open says nothing of the version.
+		row, err := w.host.Tenants.Get(ctx, "acme")
+		must(t, err)
+		was := row.DBURL
+		row.DBURL = catalog.NewDBURI("enc:v1:x")
+		must(t, w.host.Tenants.Update(ctx, row))
+		if s, _, err := w.migrate(MigrateConfig{}); err != nil || s.Failed != 1 {
+			t.Errorf("%+v, %v", s, err)
+		}
+		if s, err := w.host.TenantSchema(ctx, "acme"); err != nil || s.Version != 2 || s.Failure == "" {
+			t.Errorf("%+v, %v", s, err)
+		}
+		row.DBURL = was
+		must(t, w.host.Tenants.Update(ctx, row))
+		if s, _, err := w.migrate(MigrateConfig{}); err != nil || s.Current != 1 || w.audited("tenant.migrated") != 1 {
+			t.Errorf("%+v, %v", s, err)
+		}
+	})
+}
+
 // A file that was added late, with a number below others, is still applied, in a pause where one is asked for.
 func TestLateFileIsPending(t *testing.T) {
 	onBothEngines(t, func(t *testing.T, w *world) {
@@ -121,6 +169,9 @@ func TestLateFileIsPending(t *testing.T) {
 		}
 		if n := w.count("acme", "SELECT count(*) FROM between_them"); n != 0 {
 			t.Error(n)
+		}
+		if n := w.audited("tenant.migrated"); n != 1 {
+			t.Errorf("%d rows tell of a schema whose version stayed", n)
 		}
 		if w.audited("tenant.paused") != 1 || w.audited("tenant.unpaused") != 1 {
 			t.Error("the pause is not in the audit")
@@ -208,8 +259,20 @@ func TestTwoRunsAtOnceDoNotClash(t *testing.T) {
 		for range cap(ended) {
 			migrated += (<-ended).Migrated
 		}
-		if migrated < len(ids) || w.audited("tenant.migrated") < len(ids) {
-			t.Errorf("%d migrated, %d audited", migrated, w.audited("tenant.migrated"))
+		if migrated != len(ids) {
+			t.Errorf("%d migrated", migrated)
+		}
+		for _, id := range ids { // in one step or, where a run looked between two files, in two
+			if got := w.steps(id); got != "1-3" && got != "1-2 2-3" {
+				t.Errorf("%s: on record is %s", id, got)
+			}
+		}
+		schemas, err := w.host.TenantSchemas(t.Context(), "")
+		must(t, err)
+		for _, s := range schemas {
+			if s.Version != 3 {
+				t.Errorf("recorded: %+v", s)
+			}
 		}
 		for _, id := range ids {
 			if n := w.count(id, "SELECT count(*) FROM notes WHERE id = 7"); n != 1 {

@@ -26,6 +26,7 @@ type run struct {
 	place    tenantdb.Place
 	password secret.Text
 	uri      catalog.DBURI
+	version  int64 // of its schema
 }
 
 func (r *run) all(ctx context.Context) error {
@@ -49,7 +50,7 @@ func (r *run) all(ctx context.Context) error {
 		{step: Closed, do: r.close},
 		{step: Role, do: func(ctx context.Context) error { return r.hold.EnsureRole(ctx, r.place, r.password) }},
 		{step: Database, do: func(ctx context.Context) error { return r.hold.EnsureDatabase(ctx, r.place) }},
-		{step: Migrated, do: r.migrate},
+		{step: Migrated, do: r.migrate, rows: r.schema},
 		{step: Rows, rows: r.rows},
 		{step: Checked, do: r.check},
 		{step: Ready, rows: r.activate},
@@ -277,7 +278,19 @@ func (r *run) note(ctx context.Context, reason error) error {
 }
 
 func (r *run) migrate(ctx context.Context) error {
-	_, err := r.migrations.Up(ctx, r.uri)
+	done, err := r.migrations.Up(ctx, r.uri)
+	r.version = done.To
+	return err
+}
+
+// schema puts the version on record, which `tenant migrate` goes on from. An earlier run may have done so.
+func (r *run) schema(ctx context.Context, tx *catalog.Tx) error {
+	was, err := tx.TenantSchema(ctx, r.spec.Tenant)
+	if err != nil || r.version == 0 || was != nil {
+		return err
+	}
+	_, err = tx.SawTenantSchema(ctx, nil, catalog.TenantSchema{TenantID: r.spec.Tenant, Version: r.version}, true,
+		map[string]any{"from": 0, "to": r.version})
 	return err
 }
 
