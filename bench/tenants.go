@@ -1,11 +1,15 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,7 +17,6 @@ import (
 	"github.com/tenantgate/tenantgate/catalog"
 	"github.com/tenantgate/tenantgate/internal/pgtest"
 	"github.com/tenantgate/tenantgate/internal/seal"
-	"github.com/tenantgate/tenantgate/jobs/lifecycle"
 	"github.com/tenantgate/tenantgate/jobs/provision"
 	"github.com/tenantgate/tenantgate/jobs/tenantdb"
 	"github.com/tenantgate/tenantgate/sealing"
@@ -22,7 +25,7 @@ import (
 // brokenTenants are made so that the migration fails.
 const brokenTenants = 3
 
-// tenantsLife provisions many tenants, four at once, then migrates all of them: ended halfway, and begun again.
+// tenantsLife provisions many tenants, four at once, then migrates all of them: killed halfway, and begun again.
 func tenantsLife(ctx context.Context, _ hostSettings, d *hostDB) error {
 	admin := "sqlite:" + filepath.Join(d.dir, "tenants")
 	if d.engine == catalog.EnginePostgreSQL {
@@ -44,7 +47,8 @@ func tenantsLife(ctx context.Context, _ hostSettings, d *hostDB) error {
 		return err
 	}
 	defer host.Close()
-	keys, err := seal.ParseKeyset(seal.GenerateSecret())
+	master := seal.GenerateSecret()
+	keys, err := seal.ParseKeyset(master)
 	if err != nil {
 		return err
 	}
@@ -68,7 +72,11 @@ func tenantsLife(ctx context.Context, _ hostSettings, d *hostDB) error {
 	if err := errors.Join(write("00002_more.sql", "CREATE TABLE more (id INTEGER)"), breakSome(ctx, host, opener, migrations)); err != nil {
 		return err
 	}
-	return migrateTwice(ctx, d, host, opener, migrations)
+	engine, _, _ := strings.Cut(admin, ":")
+	return migrateTwice(ctx, d, []string{
+		"TENANTGATE_HOST_DATABASE_URL=" + d.url, "TENANTGATE_SECRET_KEY=" + master.Reveal(), "TENANTGATE_PROVISIONING_ENGINE=" + engine,
+		"TENANTGATE_PROVISIONING_ADMIN_URL=" + admin, "TENANTGATE_PROVISIONING_MIGRATIONS_DIR=" + migrations,
+	})
 }
 
 // provisionTries is how often a tenant is tried: runs that change one database's rights at once may be refused by the server.
@@ -127,47 +135,55 @@ func breakSome(ctx context.Context, host *catalog.HostDatabase, opener *sealing.
 	return nil
 }
 
-// halfway ends a run once half of the tenants are done.
+// halfway kills a run once half of the tenants are done. It reads what the program says of each of them.
 type halfway struct {
 	total, done int
-	stop        context.CancelFunc // nil: not at all
+	kill        func()
 }
 
-// Begin implements lifecycle.Progress.
-func (h *halfway) Begin(total, _ int) { h.total = total }
-
-// Done implements lifecycle.Progress.
-func (h *halfway) Done(lifecycle.Outcome) {
-	if h.done++; h.stop != nil && h.done >= h.total/2 {
-		h.stop()
+func (h *halfway) Write(text []byte) (int, error) {
+	if h.done += bytes.Count(text, []byte("migrate: ")); h.done >= h.total/2 {
+		h.kill()
 	}
+	return len(text), nil
 }
 
-func migrateTwice(ctx context.Context, d *hostDB, host *catalog.HostDatabase, opener *sealing.Opener, migrations string) error {
-	loaded, err := tenantdb.LoadMigrations(migrations)
+// migrateTwice runs the program itself: the first run is killed (SIGKILL) halfway, the second does the rest.
+func migrateTwice(ctx context.Context, d *hostDB, environ []string) error {
+	dir, err := os.MkdirTemp("", "bench")
 	if err != nil {
 		return err
 	}
-	m, err := lifecycle.NewMigrator(lifecycle.MigrateConfig{}, lifecycle.Deps{Host: host, Opener: opener, Migrations: loaded})
-	if err != nil {
-		return err
+	defer os.RemoveAll(dir)
+	program := filepath.Join(dir, "tenantgate")
+	if out, err := exec.CommandContext(ctx, "go", "build", "-o", program, "./cmd/proxy").CombinedOutput(); err != nil {
+		return fmt.Errorf("build the program: %w: %s", err, out)
 	}
-	half, cancel := context.WithCancel(ctx)
-	defer cancel()
-	first, err := m.Run(half, nil, &halfway{stop: cancel})
-	if !errors.Is(err, context.Canceled) {
-		return fmt.Errorf("the first run was not ended halfway: %w", err)
+	run := func(args ...string) *exec.Cmd {
+		cmd := exec.CommandContext(ctx, program, append([]string{"tenant", "migrate", "--all"}, args...)...)
+		cmd.Dir, cmd.Env = dir, append(os.Environ(), environ...)
+		return cmd
 	}
-	second, err := m.Run(ctx, nil, &halfway{})
-	if err != nil {
-		return err
+	begin := time.Now()
+	first := run()
+	half := &halfway{total: d.size, kill: func() { _ = first.Process.Kill() }}
+	first.Stderr = half
+	if err := first.Run(); err == nil || first.ProcessState.Exited() {
+		return fmt.Errorf("the first run was not killed: %w", err)
 	}
-	for i, s := range []lifecycle.Summary{first, second} {
-		fmt.Printf("%s: migrate run %d, %d at once: %d migrated, %d current, %d failed in %s\n", d.engine, i+1, s.Parallel, s.Migrated, s.Current, s.Failed, s.Took.Round(time.Millisecond))
+	fmt.Printf("%s: migrate run 1: killed after %s, %d tenants were done\n", d.engine, time.Since(begin).Round(time.Millisecond), half.done)
+	out, err := run("--output", "json").Output() // exits 1: some are broken
+	var s struct {
+		Migrated, Current, Failed, Parallel int
+		Seconds                             float64
 	}
-	// What the first run had just done when it was ended is found done by the second.
-	if done := second.Migrated + second.Current; second.Failed != brokenTenants || done != d.size-brokenTenants {
-		return fmt.Errorf("%d up to date and %d failed of %d tenants", done, second.Failed, d.size)
+	if broken := json.Unmarshal(out, &s); broken != nil {
+		return fmt.Errorf("the second run: %w", errors.Join(err, broken))
+	}
+	fmt.Printf("%s: migrate run 2, %d at once: %d migrated, %d current, %d failed in %.1fs\n", d.engine, s.Parallel, s.Migrated, s.Current, s.Failed, s.Seconds)
+	// What the first run had just done when it was killed is found done by the second.
+	if done := s.Migrated + s.Current; s.Failed != brokenTenants || done != d.size-brokenTenants {
+		return fmt.Errorf("%d up to date and %d failed of %d tenants", done, s.Failed, d.size)
 	}
 	return nil
 }

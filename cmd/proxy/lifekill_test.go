@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"flag"
+	"fmt"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -38,6 +40,47 @@ func TestMigrateAndDeleteSurviveKill(t *testing.T) {
 			c.provision("victim")
 		}
 	})
+}
+
+// lifeTenants is how many tenants are migrated by a run that is killed halfway; SHOW-5 asks for five hundred, and
+// `bench tenants -rows 500` does so.
+var lifeTenants = flag.Int("life-tenants", 6, "how many tenants a run is killed in the midst of, on each engine")
+
+// SHOW-5. A run over all tenants that is killed halfway goes on where it was: each tenant's change is done and on record once.
+func TestAMigrationOfAllThatIsKilledHalfwayIsResumed(t *testing.T) {
+	lifeEngines(t, func(t *testing.T, c *cli, migrations string) {
+		n := *lifeTenants
+		for i := range n {
+			c.provision(fmt.Sprint("t", i))
+		}
+		writeMigration(t, migrations, "00002_row.sql", "INSERT INTO notes (id, note) VALUES (7, 'once')")
+		cmd, _, _ := process(t, t.TempDir(), c.environ, "tenant", "migrate", "--all", "--parallel", "2")
+		half := &killer{at: n / 2, kill: func() { _ = cmd.Process.Kill() }}
+		cmd.Stderr = half
+		if err := cmd.Run(); err == nil || half.seen < n/2 || cmd.ProcessState.Exited() {
+			t.Fatalf("it was not killed: %v, %d were done", err, half.seen)
+		}
+		if out := c.object("tenant", "migrate", "--all"); out["failed"] != float64(0) || out["migrated"].(float64)+out["current"].(float64) != float64(n) || out["current"].(float64) < float64(n/2) {
+			t.Errorf("resumed: %v", out)
+		}
+		if got := c.count("SELECT count(*) FROM sys_audit_logs WHERE event_type = 'tenant.migrated' AND details LIKE '%\"to\":2%'"); got != n {
+			t.Errorf("%d of %d changes are on record", got, n)
+		}
+		c.ok("tenant", "doctor")
+	})
+}
+
+// killer reads what a run says, and kills it once that many tenants are done.
+type killer struct {
+	at, seen int
+	kill     func()
+}
+
+func (k *killer) Write(text []byte) (int, error) {
+	if k.seen += bytes.Count(text, []byte(": migrated, version")); k.seen >= k.at {
+		k.kill()
+	}
+	return len(text), nil
 }
 
 // killed runs a command as a process of its own that is killed after a while, 0: not at all, and says how long it took.

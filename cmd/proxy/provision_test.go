@@ -148,6 +148,7 @@ func TestProvisionSurvivesKill(t *testing.T) {
 				t.Fatalf("after a kill: %+v", r)
 			}
 			p.whole(catalog.TenantID(tenant))
+			p.ok("tenant", "doctor")
 		}
 		t.Logf("%d rounds; when killed: %v", rounds, reached)
 		p.nothingElse(rounds + 1)
