@@ -12,11 +12,13 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/tenantgate/tenantgate/catalog"
 	"github.com/tenantgate/tenantgate/config"
 	"github.com/tenantgate/tenantgate/internal/browsertest"
+	"github.com/tenantgate/tenantgate/internal/demoapp"
 	"github.com/tenantgate/tenantgate/internal/gatetest"
 	"github.com/tenantgate/tenantgate/internal/pgtest"
 	"github.com/tenantgate/tenantgate/internal/secret"
@@ -42,7 +44,12 @@ var ownRows = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 // setUpWorld is an installation in which people make tenants of their own.
 func setUpWorld(t *testing.T, host, admin, migrations string) *gatetest.World {
 	t.Helper()
-	o := gatetest.Options{HostURL: host, App: ownRows, People: people, Configure: func(cfg *config.Config) {
+	return setUpWorldOf(t, host, admin, migrations, ownRows)
+}
+
+func setUpWorldOf(t *testing.T, host, admin, migrations string, app http.Handler) *gatetest.World {
+	t.Helper()
+	o := gatetest.Options{HostURL: host, App: app, People: people, Configure: func(cfg *config.Config) {
 		cfg.Identity.SignUp, cfg.Identity.InsecureOpenSignUp = "create_tenant", true
 		cfg.Provisioning.AdminURL, cfg.Provisioning.MigrationsDir = secret.New(admin), migrations
 		if strings.HasPrefix(admin, "sqlite:") {
@@ -83,11 +90,33 @@ func seedPlans(t *testing.T, dsn string) {
 	}
 }
 
-// Issue 8, Shows 1: from nothing to a first page, in a browser, on PostgreSQL.
+// demoBooks is the schema of the demo app, with the rows of a tenant that is new.
+const demoBooks = `
+CREATE TABLE company (name TEXT NOT NULL, city TEXT NOT NULL, currency TEXT NOT NULL);
+CREATE TABLE customers (id INTEGER PRIMARY KEY, name TEXT NOT NULL, city TEXT NOT NULL, contact TEXT NOT NULL, since TEXT NOT NULL);
+CREATE TABLE invoices (
+	id INTEGER PRIMARY KEY, number TEXT NOT NULL UNIQUE, customer_id INTEGER NOT NULL REFERENCES customers (id),
+	issued_on TEXT NOT NULL, due_on TEXT NOT NULL, amount_cents BIGINT NOT NULL, status TEXT NOT NULL);
+INSERT INTO company SELECT 'Welcome to your books', current_database(), 'EUR';
+INSERT INTO customers VALUES (1, 'First <b>customer</b>', 'Kiel', 'Jette Petersen', '2026-01-02');
+INSERT INTO invoices VALUES (1, 'W-0001', 1, '2026-01-02', '2026-02-01', 123456, 'open');`
+
+// lateApp is an app that is made once the gate's address is known.
+type lateApp struct{ atomic.Pointer[demoapp.App] }
+
+func (l *lateApp) ServeHTTP(w http.ResponseWriter, r *http.Request) { l.Load().ServeHTTP(w, r) }
+
+// Issue 8, Shows 1: from nothing to a first page of the demo app, with the new tenant's own rows, in a browser, on PostgreSQL.
 func TestSignUpMakesATenantInABrowser(t *testing.T) {
 	dsn := pgtest.New(t)
 	seedPlans(t, dsn)
-	w := setUpWorld(t, dsn, pgtest.New(t), notesMigrations(t, goodNotes+"\nSELECT pg_sleep(3);"))
+	var app lateApp
+	w := setUpWorldOf(t, dsn, pgtest.New(t), notesMigrations(t, demoBooks+"\nSELECT pg_sleep(3);"), &app)
+	demo, err := demoapp.New(demoapp.Config{JWKSURL: w.URL + "/_gate/jwks.json", Issuer: w.URL, Audience: "app"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	app.Store(demo)
 	ctx := browsertest.New(t)
 	browsertest.Open(t, ctx, w.URL+"/")
 	browsertest.Click(t, ctx, `button[value="new"]`)
@@ -98,8 +127,11 @@ func TestSignUpMakesATenantInABrowser(t *testing.T) {
 	setupLooks(t, ctx, "steps")
 	browsertest.WaitText(t, ctx, "Welcome to your books")
 	isAt(t, ctx, w.URL+"/t/")
-	if text := browsertest.Text(t, ctx); !strings.Contains(text, "new@example.com as owner") {
-		t.Errorf("the app shows %s", text)
+	text := browsertest.Text(t, ctx)
+	for _, own := range []string{"new@example.com", "W-0001", "First <b>customer</b>"} {
+		if !strings.Contains(text, own) {
+			t.Errorf("the app does not show %q: %s", own, text)
+		}
 	}
 	browsertest.Open(t, ctx, w.URL+"/_gate/setup") // the way back makes no second one
 	browsertest.WaitText(t, ctx, "Welcome to your books")

@@ -3,6 +3,8 @@
 // verified X-Gate-Assertion and found that the assertion speaks of that very database, so that a caller who comes past
 // the proxy gets nothing. It knows no users, no sessions and no tenants of its own.
 //
+// The tenant's database is PostgreSQL or a SQLite file; the demo's own are files.
+//
 // An App is safe for concurrent use and keeps nothing between requests but the assertion's public keys: the database is
 // opened read-only for one request and closed at its end. Whatever is missing or cannot be verified is a 500 that says
 // so; a database that cannot be read is a 503. An event stream ends when its client goes, and at the latest when the
@@ -140,12 +142,12 @@ func (a *App) tenant(next page) http.HandlerFunc {
 			})
 			return
 		}
-		path, err := sqlitePath(uri)
+		open, err := openerOf(uri)
 		if err != nil {
 			a.fail(w, r, refusal{Status: http.StatusInternalServerError, Title: "This database cannot be read here", Text: sentence(err)})
 			return
 		}
-		if v.Books, err = readBooks(r.Context(), path); err != nil {
+		if v.Books, err = readBooks(r.Context(), open); err != nil {
 			a.fail(w, r, refusal{Status: http.StatusServiceUnavailable, Title: "The tenant's database cannot be read", Text: "Try again in a moment."})
 			return
 		}

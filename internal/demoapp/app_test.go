@@ -393,7 +393,11 @@ func TestRowsAreStableDifferentAndKept(t *testing.T) {
 		if err := SeedTenant(t.Context(), path, name); err != nil {
 			t.Fatal(err)
 		}
-		b, err := readBooks(t.Context(), path)
+		open, err := openerOf("sqlite:" + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := readBooks(t.Context(), open)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -9,6 +9,9 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
 )
 
 const (
@@ -53,7 +56,32 @@ func (b *books) Total(status string) int64 {
 	return sum
 }
 
-var errNotSQLite = errors.New("the tenant's database is not SQLite; this demo app reads sqlite:/ABSOLUTE/PATH only")
+var (
+	errNotSQLite = errors.New("the tenant's database is no SQLite file at an absolute path")
+	errUnknown   = errors.New("this demo app reads postgresql://… and sqlite:/ABSOLUTE/PATH only")
+)
+
+// opener opens the tenant's database of the one request that it is for.
+type opener func() (*sql.DB, error)
+
+// openerOf reads X-Tenant-Db-Uri. The error never shows the URI: it may carry a password.
+func openerOf(uri string) (opener, error) {
+	if path, err := sqlitePath(uri); err == nil {
+		return func() (*sql.DB, error) { return sql.Open("sqlite", dataSource(path, "ro")) }, nil
+	}
+	scheme, rest, _ := strings.Cut(uri, ":")
+	if driverless, _, _ := strings.Cut(scheme, "+"); driverless != "postgresql" && driverless != "postgres" {
+		return nil, errUnknown
+	}
+	cfg, err := pgx.ParseConfig("postgresql:" + rest)
+	if err != nil {
+		return nil, errUnknown
+	}
+	cfg.ConnectTimeout = readTimeout
+	cfg.RuntimeParams["default_transaction_read_only"] = "on"
+	cfg.RuntimeParams["statement_timeout"] = fmt.Sprint(readTimeout.Milliseconds())
+	return func() (*sql.DB, error) { return stdlib.OpenDB(*cfg), nil }, nil
+}
 
 // sqlitePath reads sqlite:PATH, sqlite:///PATH and sqlite:////PATH; the path must be absolute. The error never shows
 // the URI: one of another kind carries a password.
@@ -78,12 +106,11 @@ func dataSource(path, mode string) string {
 	return u.String()
 }
 
-// readBooks opens the database at path, reads it and closes it: nothing of one tenant is left when the next one's
-// request comes.
-func readBooks(ctx context.Context, path string) (b *books, err error) {
+// readBooks opens the database, reads it and closes it: nothing of one tenant is left when the next one's request comes.
+func readBooks(ctx context.Context, open opener) (b *books, err error) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
-	db, err := sql.Open("sqlite", dataSource(path, "ro"))
+	db, err := open()
 	if err != nil {
 		return nil, fmt.Errorf("open the tenant's database: %w", err)
 	}
@@ -94,7 +121,7 @@ func readBooks(ctx context.Context, path string) (b *books, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the tenant's database: %w", err)
 	}
-	rows, err := db.QueryContext(ctx, "SELECT id, name, city, contact, since FROM customers ORDER BY name LIMIT ?", maxRows)
+	rows, err := db.QueryContext(ctx, "SELECT id, name, city, contact, since FROM customers ORDER BY name LIMIT $1", maxRows)
 	if err != nil {
 		return nil, fmt.Errorf("read customers: %w", err)
 	}
@@ -107,7 +134,7 @@ func readBooks(ctx context.Context, path string) (b *books, err error) {
 		return nil, fmt.Errorf("read customers: %w", err)
 	}
 	rows, err = db.QueryContext(ctx, `SELECT i.number, c.name, i.issued_on, i.due_on, i.amount_cents, i.status
-		FROM invoices i JOIN customers c ON c.id = i.customer_id ORDER BY i.issued_on DESC, i.id DESC LIMIT ?`, maxRows)
+		FROM invoices i JOIN customers c ON c.id = i.customer_id ORDER BY i.issued_on DESC, i.id DESC LIMIT $1`, maxRows)
 	if err != nil {
 		return nil, fmt.Errorf("read invoices: %w", err)
 	}
