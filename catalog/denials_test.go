@@ -58,8 +58,8 @@ func TestDenialsBecomeRowsOfTheLog(t *testing.T) {
 			`unknown||{"code":"bad_path","count":1,"minute":"2026-06-01T11:59:00"}||2026-06-01T12:00:00`,
 			`ann|ac"me|{"code":"no_access","count":3,"minute":"2026-06-01T11:59:00"}||2026-06-01T12:00:00`,
 			`192.0.2.0/24||{"code":"unauthenticated","count":2,"minute":"2026-06-01T11:59:00"}|192.0.2.0/24|2026-06-01T12:00:00`,
-			`bob||{"codes":{"no_access":3,"role_required":4},"count":7,"minute":"2026-06-01T11:59:00"}||2026-06-01T12:00:00`,
 			`others||{"codes":{"bad_host":1,"unauthenticated":5},"count":6,"minute":"2026-06-01T11:59:00"}||2026-06-01T12:00:00`,
+			`bob||{"codes":{"no_access":3,"role_required":4},"count":7,"minute":"2026-06-01T11:59:00"}||2026-06-01T12:00:00`,
 		}
 		if strings.Join(lines, "\n") != strings.Join(want, "\n") {
 			t.Errorf("got\n%s", strings.Join(lines, "\n"))
