@@ -292,6 +292,23 @@ func fullDisk(t *testing.T, url string, mode bool, disk *smalldisk.Disk) {
 	must(t, h.Tenants.Insert(t.Context(), &TenantCatalog{ID: "after"}))
 }
 
+// A command that opens a file on a full disk, which nobody else has open, says what is wrong: SQLite wants room beside the
+// file even to read it.
+func TestAFileOnAFullDiskSaysSo(t *testing.T) {
+	t.Parallel()
+	disk := smalldisk.New(t, 8<<20)
+	url := "sqlite:" + filepath.Join(disk.Dir, "host.db")
+	h, _ := openMode(t, url, false)
+	must(t, h.Close())
+	disk.Fill(t)
+	if _, err := New(t.Context(), Config{URL: NewDBURI(url), Clock: fakeNow}); !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), "the disk is full") {
+		t.Errorf("opening: %v", err)
+	}
+	disk.Free(t)
+	again, _ := openMode(t, url, false)
+	must(t, again.Tenants.Insert(t.Context(), &TenantCatalog{ID: "after"}))
+}
+
 // A server that takes no writes is read as ever.
 func TestReadOnlyServer(t *testing.T) {
 	t.Parallel()

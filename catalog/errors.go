@@ -181,7 +181,13 @@ func diagnoseSQLite(e *sqlite.Error) (why string, kind error) {
 		return "the database file cannot be written to", ErrUnavailable
 	case sqlite3.SQLITE_FULL:
 		return "the disk is full", ErrUnavailable
-	case sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_INTERRUPT:
+	case sqlite3.SQLITE_IOERR:
+		switch e.Code() {
+		case sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE: // the second, where the first connection opens the file
+			why = "the disk is full, or fails: " + why
+		}
+		return why, ErrUnavailable
+	case sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_INTERRUPT:
 		return why, ErrUnavailable
 	case sqlite3.SQLITE_ERROR:
 		if strings.Contains(e.Error(), "no such table") || strings.Contains(e.Error(), "no such column") {
