@@ -119,7 +119,7 @@ func writeList(w io.Writer, f format, columns []string, rows []record, next stri
 	for _, r := range rows {
 		cells := make([]string, len(r))
 		for i, field := range r {
-			cells[i] = cellText(field.value)
+			cells[i] = shortened(cellText(field.value))
 		}
 		_, _ = fmt.Fprintln(tw, strings.Join(cells, "\t"))
 	}
@@ -131,6 +131,20 @@ func writeList(w io.Writer, f format, columns []string, rows []record, next stri
 		return err
 	}
 	return nil
+}
+
+// listCell is how much of a value a list shows, in characters: one payload of a megabyte would make a table of blanks.
+const listCell = 500
+
+// shortened cuts a list's cell; show and json have all of it.
+func shortened(cell string) string {
+	if len(cell) <= listCell {
+		return cell
+	}
+	if runes := []rune(cell); len(runes) > listCell {
+		return string(runes[:listCell-1]) + "…"
+	}
+	return cell
 }
 
 // cellText renders a value for people; NULL is a dash.

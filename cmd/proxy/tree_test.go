@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"reflect"
@@ -9,6 +10,7 @@ import (
 	"testing"
 	"time"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -140,6 +142,24 @@ func TestValuesCannotSteerATerminal(t *testing.T) {
 	lines := faultLines(usagef("first\nsecond \x1b[31m"))
 	if len(lines) != 1 || strings.ContainsAny(lines[0], "\n\x1b") {
 		t.Errorf("%q", lines)
+	}
+}
+
+// Any program may put a megabyte into a row of sys_jobs.
+func TestAListCutsWhatNobodyCouldRead(t *testing.T) {
+	long := strings.Repeat("é", 1<<20)
+	var table, all bytes.Buffer
+	rows := []record{{{"id", "a"}, {"payload", long}}, {{"id", "b"}, {"payload", strings.Repeat("é", listCell)}}}
+	for f, w := range map[format]*bytes.Buffer{formatTable: &table, formatJSON: &all} {
+		if err := writeList(w, f, []string{"id", "payload"}, rows, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if lines := strings.Split(table.String(), "\n"); len(lines) != 4 || utf8.RuneCountInString(lines[1]) > listCell+4 || !strings.HasSuffix(lines[1], "é…") || !strings.HasSuffix(lines[2], "é") {
+		t.Errorf("%d lines, the first row has %d bytes", len(lines), len(lines[1]))
+	}
+	if !strings.Contains(all.String(), long) {
+		t.Error("json is cut")
 	}
 }
 
