@@ -83,8 +83,9 @@ func joinedIn(err error) []error {
 		if !ok {
 			continue
 		}
+		parts := slices.Clone(joined.Unwrap())
 		before, last := strings.CutSuffix(err.Error(), inner.Error())
-		if parts := slices.Clone(joined.Unwrap()); last && inner.Error() == errors.Join(parts...).Error() {
+		if together := errors.Join(parts...); last && together != nil && inner.Error() == together.Error() {
 			for i := range parts {
 				parts[i] = fmt.Errorf("%s%w", before, parts[i])
 			}

@@ -163,6 +163,11 @@ func TestAListCutsWhatNobodyCouldRead(t *testing.T) {
 	}
 }
 
+// ofNone wraps no error, though it could several, as an engine's error does whose SQLSTATE has no meaning here.
+type ofNone struct{ error }
+
+func (ofNone) Unwrap() []error { return nil }
+
 func TestFaultsThatCameTogetherStandOnLinesOfTheirOwn(t *testing.T) {
 	cause := errors.New("second\nline")
 	for _, one := range []struct {
@@ -175,6 +180,7 @@ func TestFaultsThatCameTogetherStandOnLinesOfTheirOwn(t *testing.T) {
 		{fmt.Errorf("%w: %w", catalog.ErrNotFound, cause), []string{"tenantgate: " + catalog.ErrNotFound.Error() + `: second\nline`}},
 		{fmt.Errorf("tenant a\nb: %w", catalog.ErrNotFound), []string{`tenantgate: tenant a\nb: ` + catalog.ErrNotFound.Error()}},
 		{errors.Join(cause), []string{`tenantgate: second\nline`}},
+		{fmt.Errorf("tenant acme: %w", ofNone{cause}), []string{`tenantgate: tenant acme: second\nline`}},
 	} {
 		if got := faultLines(one.err); !slices.Equal(got, one.want) {
 			t.Errorf("%q became %q", one.err.Error(), got)
