@@ -26,6 +26,15 @@ func docBlock(t *testing.T, name string) string {
 	return block
 }
 
+// climbs is a table whose rows cannot be restored without running its owner's function, which takes all rights that it gets.
+const climbs = `CREATE FUNCTION climb(int) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN
+	EXECUTE 'RESET ROLE';
+	IF pg_catalog.current_setting('is_superuser') = 'on' THEN EXECUTE 'CREATE ROLE climbed'; END IF;
+	RETURN true;
+END $$;
+CREATE TABLE trap (x int CHECK (climb(x)));
+INSERT INTO trap VALUES (1);`
+
 // SHOW-10. A tenant that was deleted and removed comes back by the commands of the documentation alone.
 func TestDocumentationRestoresADeletedTenant(t *testing.T) {
 	lifeEngines(t, func(t *testing.T, c *cli, _ string) {
@@ -35,6 +44,10 @@ func TestDocumentationRestoresADeletedTenant(t *testing.T) {
 		c.ok("subscription", "create", "--tenant", "acme", "--status", "active", "--plan-tier", "pro")
 		c.ok("domain", "create", "acme-inc", "--tenant", "acme")
 		c.tenant("acme").exec("INSERT INTO notes (id, note) VALUES (1, 'it''s kept'), (2, NULL)")
+		hostile := strings.HasPrefix(c.environ[3], "TENANTGATE_PROVISIONING_ADMIN_URL=postgresql")
+		if hostile {
+			c.tenant("acme").exec(climbs)
+		}
 		dir := t.TempDir()
 		if r := c.run("tenant", "delete", "acme", "--retain", "0", "--backup", dir, "--yes"); r.code != 0 {
 			t.Fatalf("delete: %+v", r)
@@ -68,12 +81,16 @@ func TestDocumentationRestoresADeletedTenant(t *testing.T) {
 			t.Cleanup(func() {
 				pgtest.Exec(t, admin, "DROP DATABASE IF EXISTS acme_restored")
 				pgtest.Exec(t, admin, "DROP ROLE IF EXISTS acme_restored")
+				pgtest.Exec(t, admin, "DROP ROLE IF EXISTS climbed")
 			})
 		}
 		cmd := exec.CommandContext(t.Context(), "bash", "-eu", "-c", docBlock(t, "restore-"+engine)+docBlock(t, "restore-common"))
 		cmd.Env = env
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Fatalf("%v: %s", err, out)
+		}
+		if hostile && c.tenant("acme").count("SELECT count(*) FROM pg_roles WHERE rolname = 'climbed'") != 0 {
+			t.Error("what the tenant had written ran with the administrator's rights")
 		}
 		if n := c.tenant("acme").count("SELECT count(*) FROM notes WHERE note = 'it''s kept' AND id = 1"); n != 1 {
 			t.Error("the tenant's rows are not back")
