@@ -154,7 +154,7 @@ func (s *syncBuffer) String() string {
 // await returns what was written once it holds every text n times at least.
 func (s *syncBuffer) await(t testing.TB, n int, text string) string {
 	t.Helper()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(2 * time.Minute)
 	for {
 		s.mu.Lock()
 		all := s.b.String()
@@ -181,12 +181,13 @@ func process(t testing.TB, dir string, environ []string, args ...string) (*exec.
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), time.Minute)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 5*time.Minute)
 	t.Cleanup(cancel)
 	cmd := exec.CommandContext(ctx, self, args...)
 	var out, errs syncBuffer
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, &out, &errs
-	cmd.Env = append([]string{asProgram + "=1", "PATH=" + os.Getenv("PATH"), "HOME=" + dir, "TMPDIR=" + t.TempDir()}, environ...)
+	// No second is lost at each exit, in which the race detector waits for goroutines that would go on.
+	cmd.Env = append([]string{asProgram + "=1", "PATH=" + os.Getenv("PATH"), "HOME=" + dir, "TMPDIR=" + t.TempDir(), "GORACE=atexit_sleep_ms=0"}, environ...)
 	return cmd, &out, &errs
 }
 
