@@ -2,8 +2,8 @@
 
 // Package smalldisk gives tests a file system that is really full, or really read-only.
 //
-// It is a small tmpfs of the test's own, gone when the test is. Mounting needs root, in a container or user namespace of
-// its own if need be; without it the test fails and says so, for nothing is ever skipped.
+// It is a small tmpfs of the test's own, gone when the test is. Mounting needs root, or namespaces of its own (Able), which
+// some kernels forbid to ordinary users; without either the test fails and says so, for nothing is ever skipped.
 package smalldisk
 
 import (
@@ -23,6 +23,10 @@ type Disk struct {
 
 const filler = "filler"
 
+// remedy is what to do where this process may not mount.
+const remedy = "run the tests as root, in a container if need be, or let users have namespaces " +
+	"(sysctl kernel.unprivileged_userns_clone=1, kernel.apparmor_restrict_unprivileged_userns=0)"
+
 // New mounts a disk of that many bytes, rounded up to pages.
 func New(t testing.TB, bytes int) *Disk {
 	t.Helper()
@@ -35,7 +39,7 @@ func New(t testing.TB, bytes int) *Disk {
 	}
 	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "mode=1777,size="+strconv.Itoa(bytes)); err != nil {
 		_ = os.Remove(dir)
-		t.Fatalf("smalldisk: mount a tmpfs: %v: run the tests as root, in a container if need be", err)
+		t.Fatalf("smalldisk: mount a tmpfs: %v: %s", err, remedy)
 	}
 	t.Cleanup(func() {
 		err := syscall.Unmount(dir, syscall.MNT_DETACH)
