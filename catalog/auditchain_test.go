@@ -6,7 +6,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 )
 
 // plainLink makes entries whose hashes tell nothing: what they should be is package audit's.
@@ -224,7 +223,7 @@ func TestATailOfAnyLengthIsCountedAtOnce(t *testing.T) {
 			series = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 30000) SELECT 'a' || i FROM n"
 		}
 		execAs(t, url, h, "INSERT INTO sys_audit_logs (id) "+series)
-		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
 		must(t, h.ReadAudit(ctx, func(s *AuditSnapshot) error {
 			must(t, s.Entries(ctx, 0, func(*ChainEntry, *AuditRow) error { return nil }))

@@ -147,7 +147,7 @@ func TestSilentServerCostsADeadline(t *testing.T) {
 	if !errors.Is(err, ErrUnavailable) || !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("facts: %v", err)
 	}
-	if d := time.Since(begin); d > 10*hotDeadline {
+	if d := time.Since(begin); d > patience { // it is silent for ever
 		t.Errorf("took %s", d)
 	}
 	w.frozen.Store(false)

@@ -36,8 +36,8 @@ func TestMigrateBesideAnOpenTransaction(t *testing.T) {
 				_, err := Migrate(context.WithoutCancel(t.Context()), Config{URL: NewDBURI(dburl)})
 				done <- err
 			}()
-			// Others write while migrate is at work, for longer than it stands in any queue. The contract allows a write to
-			// wait for a second; the rest of the deadline is this machine's.
+			// Others write while migrate is at work, for longer than it stands in any queue. The open transaction ends after
+			// them: a write that waits for migrate, and so for that one, waits for ever.
 			var longest time.Duration
 			writes := 0
 			for begin := time.Now(); time.Since(begin) < 2*time.Second; writes++ {
@@ -45,7 +45,7 @@ func TestMigrateBesideAnOpenTransaction(t *testing.T) {
 					if table == "core_users" && name == "having locked the table" {
 						continue
 					}
-					ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+					ctx, cancel := context.WithTimeout(t.Context(), patience)
 					begin := time.Now()
 					_, err := other.ExecContext(ctx, "INSERT INTO "+table+" (id) VALUES ($1)", fmt.Sprint("w", writes))
 					longest = max(longest, time.Since(begin))
@@ -57,7 +57,7 @@ func TestMigrateBesideAnOpenTransaction(t *testing.T) {
 			}
 			t.Logf("%d writes to each table, the longest took %s", writes, longest)
 			// Another program's DDL queues behind the open transaction alone, never behind migrate.
-			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
 			_, err = other.ExecContext(ctx, "ANALYZE core_subscriptions")
 			cancel()
 			must(t, err)
@@ -82,7 +82,7 @@ func TestMigrateEndsBesideAReaderWhoNeverEnds(t *testing.T) {
 	for _, table := range hostTables() {
 		must(t, tx.QueryRowContext(t.Context(), "SELECT count(*) FROM "+table.name).Scan(new(int)))
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	must(t, errOf(Migrate(ctx, Config{URL: NewDBURI(dburl)})))
 	if left := wholeSchema(t, dburl)["left to do"]; left != "[]" {

@@ -99,7 +99,7 @@ func TestYAMLBombsAreRefused(t *testing.T) {
 			if err == nil {
 				t.Fatal("it loads")
 			}
-			if took := time.Since(began); took > 20*time.Second {
+			if took := time.Since(began); took > time.Minute {
 				t.Errorf("it took %v", took)
 			}
 		})

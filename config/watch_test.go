@@ -39,7 +39,7 @@ func next(t *testing.T, changes <-chan change) change {
 	select {
 	case c := <-changes:
 		return c
-	case <-time.After(20 * time.Second):
+	case <-time.After(2 * time.Minute):
 		t.Fatal("the change goes unnoticed")
 	}
 	return change{}

@@ -87,7 +87,7 @@ func untilCut(t *testing.T, g *Gate, target string, begun func()) (entered bool,
 		begun()
 		<-r.Context().Done()
 	})
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	w := httptest.NewRecorder()
 	g.Middleware(app).ServeHTTP(w, httptest.NewRequest("GET", target, nil).WithContext(ctx))
@@ -174,7 +174,7 @@ func TestACutAfterTheLastByteLeavesNoBrokenConnection(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	if err := conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
@@ -231,7 +231,7 @@ func TestChecksThatHangKeepNothingOpen(t *testing.T) {
 			if d.Code != HostDatabaseUnavailable {
 				t.Errorf("cut with %s", d.Code)
 			}
-		case <-time.After(10 * time.Second):
+		case <-time.After(time.Minute):
 			t.Fatalf("%d of %d were cut", i, n)
 		}
 	}

@@ -328,7 +328,7 @@ func TestHangingFileHoldsUpNobodyElse(t *testing.T) {
 		t.Errorf("a request that ended: %v", err)
 	}
 	o.Close() // does not wait for a file system for ever
-	if took := time.Since(began); took > 20*time.Second {
+	if took := time.Since(began); took > 2*time.Minute {
 		t.Errorf("took %v", took)
 	}
 	if _, err := open(o, "ref:file:quick"); !errors.Is(err, ErrInterrupted) {

@@ -214,7 +214,7 @@ func TestEncryptWaitsForALockedRowWithNothingElseInHand(t *testing.T) {
 		done, err := Encrypt(ctx, h, keys, "", nil)
 		ended <- outcome{done, err}
 	}()
-	deadline := time.After(30 * time.Second)
+	deadline := time.After(2 * time.Minute)
 	for sealed := 0; sealed < 49; { // the batch that the locked row is in does not wait for it
 		select {
 		case <-deadline:

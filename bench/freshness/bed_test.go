@@ -25,7 +25,7 @@ import (
 func TestMain(m *testing.M) { pgtest.Main(m) }
 
 // patience bounds waits for which the contract has no bound.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 // The people and tenants of a bed. Person i, subject p<i>, has the id u<i>; tenant i is t<i>.
 const (

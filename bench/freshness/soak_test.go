@@ -140,14 +140,20 @@ type given struct {
 // steady load, and holds every answer against the history of what the database said.
 func TestSoak(t *testing.T) {
 	s := newSoak(t)
-	ctx, cancel := context.WithTimeout(t.Context(), *soakFor)
+	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var group sync.WaitGroup
 	for i := range s.worlds {
 		group.Go(func() { s.load(ctx, i) })
 	}
 	group.Go(func() { s.changes(ctx, t) })
-	s.faults(ctx, t)
+	faulty, end := context.WithTimeout(ctx, *soakFor)
+	defer end()
+	s.faults(faulty, t)
+	for !s.enough() { // a busy machine needs longer for what proves anything
+		pause(ctx, 50*time.Millisecond)
+	}
+	cancel()
 	group.Wait()
 	s.judge()
 	s.mu.Lock()
@@ -156,9 +162,14 @@ func TestSoak(t *testing.T) {
 	for _, w := range s.wrong[:min(len(s.wrong), 20)] {
 		t.Error(w)
 	}
-	if s.asked < int(soakFor.Seconds())*10 || s.refused > s.asked {
-		t.Errorf("%d answers, of which %d refused, prove nothing", s.asked, s.refused)
-	}
+}
+
+// enough is whether so many were answered, and judged, that the run proves something.
+func (s *soak) enough() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	answered := s.asked - s.refused
+	return answered >= int(soakFor.Seconds())*10 && answered >= s.refused
 }
 
 func newSoak(t *testing.T) *soak {

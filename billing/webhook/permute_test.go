@@ -300,7 +300,7 @@ func (s *slow) Subscription(context.Context, ledger.StripeID) (ledger.Subscripti
 	close(s.began)
 	select {
 	case <-s.release:
-	case <-time.After(10 * time.Second):
+	case <-time.After(2 * time.Minute):
 	}
 	return s.old, nil
 }

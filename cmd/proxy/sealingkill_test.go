@@ -117,7 +117,7 @@ func (k *killing) kill(keys seal.Keyset, columns []sealing.Column, event string,
 		}()
 		from := k.done(keys, columns)
 		enough := from + 1 + rand.IntN(total/4)
-		deadline := time.After(time.Minute)
+		deadline := time.After(2 * time.Minute)
 		for running := true; running && k.done(keys, columns) < enough; {
 			select {
 			case <-ended:
@@ -150,7 +150,7 @@ func (k *killing) kill(keys seal.Keyset, columns []sealing.Column, event string,
 // commit may still end between the two looks.
 func (k *killing) sameCount(event string, keys seal.Keyset, columns []sealing.Column) {
 	k.t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(2 * time.Minute)
 	for {
 		audited, done := k.audited(event), k.done(keys, columns)
 		if audited == done {

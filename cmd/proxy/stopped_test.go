@@ -44,7 +44,7 @@ func TestAReplicaThatStoodStillAnswersNothingOld(t *testing.T) {
 	r := &running{t: t, log: errs}
 	target := "http://" + r.address("listen", 0) + "/"
 	transport := &http.Transport{MaxIdleConnsPerHost: 16}
-	client := &http.Client{Transport: transport, Timeout: 30 * time.Second}
+	client := &http.Client{Transport: transport, Timeout: 2 * time.Minute}
 	defer client.CloseIdleConnections()
 	ask := func() (string, error) {
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, target, nil)
@@ -77,9 +77,13 @@ func TestAReplicaThatStoodStillAnswersNothingOld(t *testing.T) {
 	}
 	for profile := 1; profile <= 3; profile++ {
 		want := fmt.Sprintf("200 %d", profile)
-		for _, answer := range append(all(), all()...) { // remembered
-			if answer != want {
-				t.Fatalf("%q, want %q: %s", answer, want, errs)
+		for remembered := 0; remembered < 2; remembered++ { // rounds; a read that a busy machine holds up is refused
+			for _, answer := range all() {
+				if strings.HasPrefix(answer, "503 ") {
+					remembered = -1
+				} else if answer != want {
+					t.Fatalf("%q, want %q: %s", answer, want, errs)
+				}
 			}
 		}
 		for try := 0; ; try++ {
@@ -90,12 +94,13 @@ func TestAReplicaThatStoodStillAnswersNothingOld(t *testing.T) {
 			if r.code == 0 {
 				break
 			}
-			if try == 3 { // it may have been stopped while it was writing: then the file is locked
+			if try == 20 { // it may have been stopped while it was writing: then the file is locked
 				t.Fatal(r.err)
 			}
 			if err := cmd.Process.Signal(syscall.SIGCONT); err != nil {
 				t.Fatal(err)
 			}
+			all() // it has gone on
 		}
 		sent := make(chan []string, 1)
 		go func() { sent <- all() }()

@@ -35,10 +35,10 @@ func TestMain(m *testing.M) {
 }
 
 // freshness is how old anything remembered may be: what another program commits is in force after it.
-const freshness = 5 * time.Second
+const freshness = time.Minute
 
 // patience bounds waits that have no bound of the contract's own.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 // people can sign in at the development provider; those of them whom seed knows are users.
 var people = []devidp.Person{

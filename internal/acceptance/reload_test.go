@@ -202,7 +202,7 @@ func TestReloadLeavesARequestThatIsBeingJudgedToTheOldConfiguration(t *testing.T
 	if res, body := fetch(t, client(t, w), "GET", w.URL+"/t/acme/", ada); res.StatusCode != 200 {
 		t.Fatalf("%s %s", res.Status, body)
 	}
-	for attempt := range 10 {
+	for attempt, began := 0, time.Now(); time.Since(began) < patience; attempt++ {
 		tenant := []string{"globex", "acme"}[attempt%2]
 		tx, err := db.BeginTx(t.Context(), nil)
 		if err != nil {

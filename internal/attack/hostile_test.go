@@ -414,7 +414,7 @@ func TestSlowKeySetOfAHostileIssuerHoldsNobodyForLong(t *testing.T) { // JWKS-2
 		}
 	}
 	group.Wait()
-	if took := time.Since(began); took > 30*time.Second {
+	if took := time.Since(began); took > patience {
 		t.Errorf("a request waited %s", took)
 	}
 }
@@ -437,7 +437,7 @@ func TestKeyFloodOfAHostileClient(t *testing.T) { // JWKS-1
 	var bad, good atomic.Int64
 	for worker := range 4 {
 		group.Go(func() {
-			for i := 0; time.Since(began) < 2500*time.Millisecond; i++ {
+			for i := 0; time.Since(began) < 2500*time.Millisecond || bad.Load() < 20 || good.Load() < 4; i++ {
 				token := encoded(fmt.Sprintf(`{"alg":"RS256","kid":"flood-%d-%d"}`, worker, i)) + rest
 				if got := withToken(t, w, token); got.code() != "invalid_token" {
 					t.Errorf("unknown key: %d %s", got.status, got.body)
@@ -458,8 +458,5 @@ func TestKeyFloodOfAHostileClient(t *testing.T) { // JWKS-1
 	took := time.Since(began)
 	if n := l.fetches.Load() - fetched; n > int64(took/time.Second)+1 {
 		t.Errorf("%d fetches in %s", n, took)
-	}
-	if bad.Load() < 20 || good.Load() < 4 {
-		t.Errorf("%d bad and %d good tokens are no flood", bad.Load(), good.Load())
 	}
 }

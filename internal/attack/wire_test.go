@@ -20,7 +20,7 @@ import (
 
 // patience bounds every wait on a connection; hour is how long credentials are good.
 const (
-	patience = 20 * time.Second
+	patience = 2 * time.Minute
 	hour     = time.Hour
 )
 

@@ -30,7 +30,7 @@ func TestRowsOfJobsMakeTenants(t *testing.T) {
 		e.Handle(TrialEndJob, TrialEndKind(r.host, func() string { return "free" }))
 		must(t, e.Start())
 		defer func() { must(t, e.Close()) }()
-		within, cancel := context.WithTimeout(ctx, time.Minute)
+		within, cancel := context.WithTimeout(ctx, 2*time.Minute)
 		defer cancel()
 		must(t, e.Wait(within, "j1"))
 		for id, says := range map[catalog.JobID]string{"j2": "owner nobody", "j3": "payload", "j4": "needs an id"} {
@@ -64,7 +64,7 @@ func TestATrialsJobRunsAtItsEnd(t *testing.T) {
 		e.Handle(TrialEndJob, TrialEndKind(r.host, func() string { return "free" }))
 		must(t, e.Start())
 		defer func() { must(t, e.Close()) }()
-		within, cancel := context.WithTimeout(ctx, time.Minute)
+		within, cancel := context.WithTimeout(ctx, 2*time.Minute)
 		defer cancel()
 		must(t, e.Wait(within, ends[0].ID))
 		if r.plan(t, "acme") != "free" || text(r.subscription(t, "acme").Status) != "canceled" {
