@@ -83,7 +83,7 @@ func newRig(t *testing.T, hostURL string) *rig {
 func (r *rig) client(key string) *stripeapi.Client {
 	r.t.Helper()
 	api, err := stripeapi.New(stripeapi.Config{
-		Key: secret.New(key), URL: r.url, Timeout: time.Second, Sleep: func(ctx context.Context, _ time.Duration) error { return ctx.Err() },
+		Key: secret.New(key), URL: r.url, Timeout: time.Minute, Sleep: func(ctx context.Context, _ time.Duration) error { return ctx.Err() },
 	})
 	if err != nil {
 		r.t.Fatal(err)

@@ -145,7 +145,7 @@ func (h *hosts) client(t *testing.T) *http.Client {
 			if err != nil {
 				return nil, err
 			}
-			return (&net.Dialer{Timeout: 5 * time.Second}).DialContext(ctx, network, net.JoinHostPort("127.0.0.1", port))
+			return (&net.Dialer{Timeout: time.Minute}).DialContext(ctx, network, net.JoinHostPort("127.0.0.1", port))
 		},
 	}
 	c := &http.Client{Jar: jar, Transport: transport, Timeout: patience}

@@ -48,7 +48,7 @@ func (r replicas) overB(t *testing.T, browser *http.Client) *http.Client {
 	t.Helper()
 	transport := r.b.Transport()
 	transport.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
-		return (&net.Dialer{Timeout: 5 * time.Second}).DialContext(ctx, network, r.b.Addr)
+		return (&net.Dialer{Timeout: time.Minute}).DialContext(ctx, network, r.b.Addr)
 	}
 	c := &http.Client{Jar: browser.Jar, Transport: again{transport}, Timeout: patience}
 	t.Cleanup(c.CloseIdleConnections)

@@ -228,7 +228,7 @@ func TestAThousandSignInsAtOnceWhileAReplicaIsKilled(t *testing.T) {
 			if strings.HasPrefix(to, "localhost:") {
 				to = addr
 			}
-			return (&net.Dialer{Timeout: 5 * time.Second}).DialContext(ctx, network, to)
+			return (&net.Dialer{Timeout: time.Minute}).DialContext(ctx, network, to)
 		}}
 		t.Cleanup(s.transports[i].CloseIdleConnections)
 	}

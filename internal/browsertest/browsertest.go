@@ -31,9 +31,9 @@ import (
 
 // Bounds on a browser and on one step in it.
 const (
-	BrowserTimeout = 3 * time.Minute
-	StepTimeout    = 20 * time.Second
-	closeTimeout   = 10 * time.Second
+	BrowserTimeout = 10 * time.Minute
+	StepTimeout    = 2 * time.Minute
+	closeTimeout   = time.Minute
 )
 
 // ScreenshotsEnv names the directory that Screenshot writes to; unset: nothing is written.
@@ -119,6 +119,7 @@ func New(t testing.TB, flags ...Flag) context.Context {
 		chromedp.Flag("password-store", "basic"),
 		chromedp.Flag("force-color-profile", "srgb"),
 		chromedp.WindowSize(1280, 800),
+		chromedp.WSURLReadTimeout(StepTimeout),
 	}
 	for _, f := range flags {
 		options = append(options, chromedp.Flag(f.Name, f.Value))
@@ -296,7 +297,7 @@ func WaitFor(t testing.TB, ctx context.Context, expression string) {
 
 // where describes the page for a failure; best effort.
 func where(ctx context.Context) string {
-	step, cancel := context.WithTimeout(ctx, 2*time.Second)
+	step, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	address, err := chromedp.Run(step, chromedp.Location())
 	if err != nil {

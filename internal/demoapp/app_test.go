@@ -48,7 +48,7 @@ func newGate(t *testing.T) *gate {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := &gate{t: t, dir: t.TempDir(), client: &http.Client{Transport: &http.Transport{}, Timeout: 5 * time.Second}}
+	g := &gate{t: t, dir: t.TempDir(), client: &http.Client{Transport: &http.Transport{}, Timeout: time.Minute}}
 	if g.signer, err = jose.NewSigner(jose.SigningKey{
 		Algorithm: jose.ES256, Key: &jose.JSONWebKey{Key: key, KeyID: "k1"},
 	}, (&jose.SignerOptions{}).WithType("JWT")); err != nil {

@@ -78,7 +78,7 @@ func newHarness(t *testing.T, change func(*Config)) *harness {
 	h := &harness{
 		t: t, provider: p, server: server,
 		browser: &http.Client{
-			Transport: transport, Jar: jar, Timeout: 10 * time.Second,
+			Transport: transport, Jar: jar, Timeout: time.Minute,
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 		now: func(d time.Duration) {
@@ -92,7 +92,7 @@ func newHarness(t *testing.T, change func(*Config)) *harness {
 		server.Close()
 		transport.CloseIdleConnections()
 	})
-	h.ctx = oidc.ClientContext(t.Context(), &http.Client{Transport: transport, Timeout: 10 * time.Second})
+	h.ctx = oidc.ClientContext(t.Context(), &http.Client{Transport: transport, Timeout: time.Minute})
 	if h.client, err = oidc.NewProvider(h.ctx, p.Issuer()); err != nil {
 		t.Fatal(err)
 	}

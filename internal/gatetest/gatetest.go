@@ -125,7 +125,7 @@ func StartProviderWithKey(key crypto.Signer, people []devidp.Person, publicURLs 
 func (p *Provider) Close() error { return errors.Join(p.server.Close(), p.Provider.Close()) }
 
 func serve(l net.Listener, h http.Handler) *http.Server {
-	s := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second}
+	s := &http.Server{Handler: h, ReadHeaderTimeout: time.Minute}
 	go func() { _ = s.Serve(l) }()
 	return s
 }
@@ -182,7 +182,7 @@ func (w *World) start(ctx context.Context, o Options) error {
 	if o.Middleware {
 		handler = gate.Middleware(o.App)
 	}
-	server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, DisableGeneralOptionsHandler: true}
+	server := &http.Server{Handler: handler, ReadHeaderTimeout: time.Minute, DisableGeneralOptionsHandler: true}
 	go func() { _ = server.Serve(l) }()
 	w.servers = append(w.servers, server)
 	return nil
@@ -239,12 +239,12 @@ func (w *World) Client() *http.Client {
 	if err != nil { // the nil list of public suffixes has no fault
 		panic(err)
 	}
-	return &http.Client{Jar: jar, Timeout: 30 * time.Second, Transport: w.Transport()}
+	return &http.Client{Jar: jar, Timeout: 2 * time.Minute, Transport: w.Transport()}
 }
 
 // Transport dials the gate for every name under localhost and the named port otherwise.
 func (w *World) Transport() *http.Transport {
-	dialer := &net.Dialer{Timeout: 5 * time.Second}
+	dialer := &net.Dialer{Timeout: time.Minute}
 	return &http.Transport{
 		TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12},
 		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
