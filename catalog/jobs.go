@@ -113,6 +113,7 @@ type JobRun struct {
 	StartedAt   *string
 	DoneAt      *string
 	Status      *string // of the row of sys_jobs
+	RowType     *string // its job_type, which another program may have changed meanwhile
 }
 
 // JobRuns returns what is kept of those of the jobs that are ours and have been seen, at most 1000.
@@ -127,7 +128,7 @@ func (t *Tables) JobRuns(ctx context.Context, ids ...JobID) (map[JobID]JobRun, e
 			var r JobRun
 			if err := rows.Scan(intoAll(nil, []any{
 				&r.JobID, &r.Type, &r.Attempt, &r.MaxAttempts, &r.RunAt, &r.Holder, &r.Token, &r.Key, &r.CanceledBy,
-				&r.NextAt, &r.StartedAt, &r.DoneAt, &r.Status,
+				&r.NextAt, &r.StartedAt, &r.DoneAt, &r.Status, &r.RowType,
 			})...); err != nil {
 				return err
 			}
@@ -150,21 +151,12 @@ func textSet[S ~string](values []S) string {
 
 // JobDue reports whether there is a job whose time has come and whose type is not among busy.
 func (t *Tables) JobDue(ctx context.Context, busy []string) (bool, error) {
-	return t.anyJobs(ctx, "job_due_exists", busy)
-}
-
-// JobSurvey reports whether another program has inserted a job, or the period of one of the types is over.
-func (t *Tables) JobSurvey(ctx context.Context, periodic []string) (bool, error) {
-	return t.anyJobs(ctx, "job_survey", periodic)
-}
-
-func (t *Tables) anyJobs(ctx context.Context, name string, types []string) (bool, error) {
 	now, err := t.Now(ctx)
 	if err != nil {
 		return false, err
 	}
 	var n int64
-	err = t.at.query(ctx, "look for jobs", readDeadline, name, []any{Timestamp(now), textSet(types)}, func(rows *sql.Rows) error {
+	err = t.at.query(ctx, "look for jobs", readDeadline, "job_due_exists", []any{Timestamp(now), textSet(busy)}, func(rows *sql.Rows) error {
 		for rows.Next() {
 			if err := rows.Scan(&n); err != nil {
 				return err
@@ -173,6 +165,45 @@ func (t *Tables) anyJobs(ctx context.Context, name string, types []string) (bool
 		return rows.Err()
 	})
 	return n > 0, err
+}
+
+// JobNews is what there is to take note of.
+type JobNews struct {
+	Adopt bool     // another program has inserted jobs: AdoptJobs
+	Over  []string // types whose period is over: ArmJob
+	Due   []string // types that come round and whose job's time has come
+}
+
+// JobSurvey looks for jobs that another program inserted, and at the jobs of types that come round.
+func (t *Tables) JobSurvey(ctx context.Context, periodic []string) (news JobNews, err error) {
+	now, err := t.Now(ctx)
+	if err != nil {
+		return JobNews{}, err
+	}
+	types := make(map[JobID]string, len(periodic))
+	for _, jobType := range periodic {
+		types[PeriodicJobID(jobType)] = jobType
+	}
+	named, _ := json.Marshal(types) // strings are always JSON
+	err = t.at.query(ctx, "look for jobs", readDeadline, "job_survey", []any{Timestamp(now), string(named)}, func(rows *sql.Rows) error {
+		news = JobNews{}
+		for rows.Next() {
+			var what, jobType string
+			if err := rows.Scan(&what, &jobType); err != nil {
+				return err
+			}
+			switch what {
+			case "adopt":
+				news.Adopt = true
+			case "over":
+				news.Over = append(news.Over, jobType)
+			default:
+				news.Due = append(news.Due, jobType)
+			}
+		}
+		return rows.Err()
+	})
+	return news, err
 }
 
 // AdoptJobs takes note of jobs that other programs inserted or made pending again, at most limit. One that calls itself
@@ -308,7 +339,7 @@ func (tx *Tx) EndJob(ctx context.Context, lease JobLease, jobType, status, error
 	if err := lease.lost(n, err); err != nil {
 		return err
 	}
-	if _, err := tx.exec(ctx, op, "job_ended", string(lease.ID), status, storable(clean(errorLog)), Timestamp(now)); err != nil {
+	if _, err := tx.exec(ctx, op, "job_ended", string(lease.ID), status, storable(clean(errorLog)), Timestamp(now), jobType); err != nil {
 		return err
 	}
 	if status != JobFailed {
@@ -325,7 +356,7 @@ func keepUntil(now time.Time, status string) string {
 }
 
 // PutJobBack lets a job be tried again after a while. An attempt that was cut short by us alone does not count.
-func (tx *Tx) PutJobBack(ctx context.Context, lease JobLease, after time.Duration, errorLog string, counts bool) error {
+func (tx *Tx) PutJobBack(ctx context.Context, lease JobLease, jobType string, after time.Duration, errorLog string, counts bool) error {
 	const op = "put a job back"
 	now, err := tx.Now(ctx)
 	if err != nil {
@@ -339,7 +370,7 @@ func (tx *Tx) PutJobBack(ctx context.Context, lease JobLease, after time.Duratio
 	if err := lease.lost(n, err); err != nil {
 		return err
 	}
-	_, err = tx.exec(ctx, op, "job_waits", string(lease.ID), storable(clean(errorLog)))
+	_, err = tx.exec(ctx, op, "job_waits", string(lease.ID), storable(clean(errorLog)), jobType)
 	return err
 }
 
@@ -361,8 +392,9 @@ func (tx *Tx) RefuseJob(ctx context.Context, due *DueJob, errorLog string) error
 // SettleJob takes note that another program ended a job of DueJobs, or made it its own. Its row of sys_jobs stays.
 func (tx *Tx) SettleJob(ctx context.Context, due *DueJob) error {
 	if due.Type == nil || !strings.HasPrefix(*due.Type, JobPrefix) {
-		_, err := tx.exec(ctx, "let go of a job", "job_drop", string(due.ID))
-		return err
+		if n, err := tx.exec(ctx, "let go of a job", "job_drop", string(due.ID)); err != nil || n > 0 {
+			return err
+		}
 	}
 	now, err := tx.Now(ctx)
 	if err != nil {
@@ -394,7 +426,8 @@ func (tx *Tx) KeepJob(ctx context.Context, jobType string, every, first time.Dur
 	return err
 }
 
-// ArmJob makes a periodic job pending if its period is over. Of all replicas one does it.
+// ArmJob makes a periodic job pending if its period is over. Of all replicas one does it. ErrConflict if another program
+// made the job's row its own: that row stays as it is.
 func (tx *Tx) ArmJob(ctx context.Context, jobType string, every time.Duration) error {
 	now, err := tx.Now(ctx)
 	if err != nil {
@@ -402,11 +435,13 @@ func (tx *Tx) ArmJob(ctx context.Context, jobType string, every time.Duration) e
 	}
 	const op = "start a period of a job"
 	id := string(PeriodicJobID(jobType))
-	n, err := tx.exec(ctx, op, "job_arm", id, Timestamp(now), Timestamp(now.Add(every)))
+	n, err := tx.exec(ctx, op, "job_arm", id, Timestamp(now), Timestamp(now.Add(every)), jobType)
 	if err != nil || n == 0 {
 		return err
 	}
-	_, err = tx.exec(ctx, op, "job_armed", id, jobType, Timestamp(now))
+	if n, err = tx.exec(ctx, op, "job_armed", id, jobType, Timestamp(now)); err == nil && n == 0 {
+		err = fmt.Errorf("%s does not come round: %w: the row of job %s is another program's", jobType, ErrConflict, id)
+	}
 	return err
 }
 

@@ -66,8 +66,8 @@ func dialect(engine, text string) string {
 		return strings.ReplaceAll(text, "ROWKEY", "id")
 	}
 	text = regexp.MustCompile(parameterPattern).ReplaceAllString(text, "+?$1")
+	text = regexp.MustCompile(`\b`+ownSchema+`\.([a-z])`).ReplaceAllString(text, "$1") // not the text 'tenantgate.'
 	return strings.NewReplacer(
-		ownSchema+".", "",
 		` COLLATE "C"`, "",
 		"jsonb_each_text(", "json_each(",
 		" FOR UPDATE SKIP LOCKED", "",

@@ -26,7 +26,8 @@ const (
 
 // Config of an Engine; the zero value is what the proxy uses.
 type Config struct {
-	// Workers is how many jobs run at once. 0: DefaultWorkers.
+	// Workers is how many jobs run at once, beside those that come round (Every), of which each has its own. 0:
+	// DefaultWorkers.
 	Workers int
 	// Poll is the time between two looks for jobs. 0: DefaultPoll.
 	Poll time.Duration

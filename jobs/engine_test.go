@@ -77,6 +77,7 @@ func TestRowsInsertedBySQLAreRunOrRefused(t *testing.T) {
 			{"bare", `('bare', 'tenantgate.', NULL, NULL, NULL)`, "failed", "knows no such job type"},
 			{"broken", `('broken', 'tenantgate.greet', 'pending', '{"a": ', NULL)`, "failed", "no JSON"},
 			{"huge", `('huge', 'tenantgate.greet', 'pending', '"` + huge + `"', NULL)`, "failed", "more than"},
+			{"number", `('number', 'tenantgate.greet', 'Pending', '7', '2026-01-01T00:00:00+02:00')`, "completed", "NULL"},
 			{"it''s; \"ö\" --", `('it''s; "ö" --', 'tenantgate.greet', 'pending', '{}', NULL)`, "completed", "NULL"},
 		} {
 			execute(t, url, "INSERT INTO sys_jobs (id, job_type, status, payload, created_at) VALUES "+tc.values)

@@ -92,6 +92,7 @@ type Run struct {
 	cancel  context.CancelCauseFunc
 	began   time.Time // when the lease was asked for
 	ending  bool      // the worker has returned; guarded by the engine's mu
+	told    bool      // that it does not end was logged; the loop's goroutine alone
 }
 
 // Decode reads the payload into v. Its error is permanent and does not repeat the payload.

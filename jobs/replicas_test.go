@@ -225,6 +225,7 @@ func TestChildThatRunsJobs(t *testing.T) {
 	h := open(t, *childURL, nil)
 	e := New(Config{Poll: 20 * time.Millisecond, Lease: time.Second, Workers: 4}, Deps{Host: h})
 	e.Handle("tenantgate.work", stressKind(h))
+	e.Handle("tenantgate.hold", holdKind())
 	must(t, e.Start())
 	fmt.Println("child runs")
 	select {}

@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/tenantgate/tenantgate/catalog"
 )
@@ -15,6 +17,8 @@ const (
 	countEvery  = 10 * time.Second // between two counts of what waits
 	// firstPeriod is when a type that is new comes round for the first time, unless its interval is shorter.
 	firstPeriod = time.Minute
+	// roundPatience bounds the transaction that starts a period.
+	roundPatience = 2 * time.Second
 )
 
 // look does what there is to do now: hears of cancellations, takes note of new rows, and takes what is due.
@@ -22,12 +26,11 @@ func (e *Engine) look(ctx context.Context) error {
 	if err := e.watch(ctx); err != nil {
 		return err
 	}
-	if err := e.survey(ctx); err != nil {
-		return err
-	}
-	if err := e.count(ctx); err != nil {
-		return err
-	}
+	return errors.Join(e.survey(ctx), e.count(ctx), e.takeDue(ctx)) // what fails keeps nothing else from being done
+}
+
+// takeDue takes what is due, as long as there are workers.
+func (e *Engine) takeDue(ctx context.Context) error {
 	free, busy := e.room()
 	if free == 0 {
 		return nil
@@ -67,13 +70,18 @@ func (e *Engine) look(ctx context.Context) error {
 		return err
 	}
 	for _, run := range taken {
-		do := e.start(context.Background(), run)
-		go func() { _ = do() }() // how it ended stands in sys_jobs
+		e.run(run)
 	}
 	if settled > 0 {
 		e.Wake() // there may be more behind what was not run
 	}
 	return nil
+}
+
+// run does a job that was taken.
+func (e *Engine) run(run *Run) {
+	do := e.start(context.Background(), run)
+	go func() { _ = do() }() // how it ended stands in sys_jobs
 }
 
 // watch ends jobs that somebody canceled, and those that another replica has by now.
@@ -98,8 +106,13 @@ func (e *Engine) watch(ctx context.Context) error {
 			}
 		case k.CanceledBy != nil:
 			r.cancel(canceled{*k.CanceledBy})
-		case k.Status == nil || catalog.JobOver(k.Status):
+		case k.Status == nil || catalog.JobOver(k.Status) || k.RowType == nil || *k.RowType != r.Type:
 			r.cancel(canceled{"another program"})
+		}
+		if !r.told && time.Since(r.began) > r.timeout+e.cfg.Lease && e.isRunning(r) {
+			r.told = true
+			e.deps.Log.Error("a job does not end although its time is over: it keeps its worker and its lease until this process ends",
+				"job_id", string(r.ID), "job_type", r.Type, "timeout", r.timeout.String())
 		}
 	}
 	return nil
@@ -118,13 +131,14 @@ type canceled struct{ by string }
 func (c canceled) Error() string        { return catalog.CanceledBy(c.by) }
 func (c canceled) Is(target error) bool { return target == ErrCanceled }
 
-// survey takes note of jobs that other programs inserted, and starts periods that are due. Where that takes long it is
-// done more rarely.
-func (e *Engine) survey(ctx context.Context) error {
+// survey takes note of jobs that other programs inserted, starts periods that are over, and runs what comes round. Where
+// that takes long it is done more rarely.
+func (e *Engine) survey(ctx context.Context) (err error) {
 	if time.Now().Before(e.surveyAt) {
 		return nil
 	}
 	began := time.Now()
+	defer func() { e.surveyAt = time.Now().Add(max(e.cfg.Poll/2, 10*time.Since(began))) }()
 	if !e.kept {
 		err := e.deps.Host.InTx(ctx, func(tx *catalog.Tx) error {
 			for _, t := range e.periodic {
@@ -140,21 +154,57 @@ func (e *Engine) survey(ctx context.Context) error {
 		}
 		e.kept = true
 	}
-	found, err := e.deps.Host.JobSurvey(ctx, e.periodic)
-	if err == nil && found {
-		err = e.deps.Host.InTx(ctx, func(tx *catalog.Tx) error {
-			for _, t := range e.periodic {
-				if err := tx.ArmJob(ctx, t, e.kinds[t].every); err != nil {
-					return err
-				}
-			}
-			return tx.AdoptJobs(ctx, e.cfg.Lease, adoptAtOnce)
-		})
+	news, err := e.deps.Host.JobSurvey(ctx, e.periodic)
+	if err != nil {
+		return err
 	}
-	if err == nil {
-		e.surveyAt = time.Now().Add(max(e.cfg.Poll/2, 10*time.Since(began)))
+	var faults []error
+	for _, t := range news.Over {
+		faults = append(faults, e.round(ctx, t, true))
+	}
+	for _, t := range news.Due {
+		faults = append(faults, e.round(ctx, t, false))
+	}
+	if news.Adopt {
+		faults = append(faults, e.deps.Host.InTx(ctx, func(tx *catalog.Tx) error { return tx.AdoptJobs(ctx, e.cfg.Lease, adoptAtOnce) }))
+	}
+	return errors.Join(faults...)
+}
+
+// round runs the job of a type that comes round, begun anew if its period is over. It has a worker of its own: however
+// many jobs wait, it waits for none of them. Another program that has locked the job's row is waited for shortly.
+func (e *Engine) round(ctx context.Context, jobType string, over bool) error {
+	if e.full(&jobType, nil) || e.shut() {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, roundPatience)
+	defer cancel()
+	began := time.Now()
+	var taken *Run
+	err := e.deps.Host.InTx(ctx, func(tx *catalog.Tx) error {
+		taken = nil
+		if over {
+			if err := tx.ArmJob(ctx, jobType, e.kinds[jobType].every); err != nil {
+				return err
+			}
+		}
+		due, err := tx.DueJobNow(ctx, catalog.PeriodicJobID(jobType))
+		if err != nil || due == nil {
+			return err
+		}
+		taken, err = e.take(ctx, tx, due, began)
+		return err
+	})
+	if err == nil && taken != nil {
+		e.run(taken)
 	}
 	return err
+}
+
+func (e *Engine) shut() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.closed
 }
 
 // count keeps Backlog up to date.
@@ -180,16 +230,19 @@ func (e *Engine) room() (free int, busy []string) {
 	if e.closed {
 		return 0, nil
 	}
-	of := map[string]int{}
+	of, round := map[string]int{}, 0
 	for _, r := range e.running {
 		of[r.Type]++
+		if r.ID == catalog.PeriodicJobID(r.Type) {
+			round++ // by a worker of its own
+		}
 	}
 	for t, n := range of {
 		if k := e.kinds[t]; k.Parallel > 0 && n >= k.Parallel {
 			busy = append(busy, t)
 		}
 	}
-	return max(e.cfg.Workers-len(e.running), 0), busy
+	return max(e.cfg.Workers-(len(e.running)-round), 0), busy
 }
 
 // full reports whether no other job of a type may be taken besides those that are picked.
@@ -222,6 +275,8 @@ func (e *Engine) take(ctx context.Context, tx *catalog.Tx, due *catalog.DueJob, 
 		refuse = catalog.CanceledBy(*due.CanceledBy)
 	case !known:
 		refuse = "this version of tenantgate knows no such job type"
+	case !utf8.ValidString(string(due.ID)) || strings.Contains(string(due.ID), "\x00"):
+		refuse = "its id is no text that another table can name"
 	case due.Attempt >= int64(k.MaxAttempts):
 		refuse = fmt.Sprintf("given up after %d attempts: the last one did not say how it ended", due.Attempt)
 	case due.Size > catalog.JobPayloadLimit:

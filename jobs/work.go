@@ -169,7 +169,7 @@ func (e *Engine) conclude(leased context.Context, run *Run, err, cause error, to
 			if outcome == outcomeRetried {
 				wait = e.jitter(k.longestWait(run.Attempt))
 			}
-			return tx.PutJobBack(ctx, run.lease, wait, text, outcome == outcomeRetried)
+			return tx.PutJobBack(ctx, run.lease, run.Type, wait, text, outcome == outcomeRetried)
 		})
 	}
 	if written != nil {

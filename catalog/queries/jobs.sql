@@ -10,20 +10,23 @@ SELECT CASE WHEN EXISTS (
 ) THEN 1 ELSE 0 END
 
 -- name: job_survey
--- $1 now, $2 types that come round (values of a JSON object). Is there a job that another program inserted, or a period
--- that is over? The order leads PostgreSQL to the index that holds our jobs alone, whatever it thinks how many there are.
-SELECT CASE WHEN 0 < (SELECT count(*) FROM (
+-- $1 now, $2 the types that come round, by the ids of their jobs. 'adopt': another program inserted a job; 'over', type: its
+-- period is; 'due', type: its job is. The order leads PostgreSQL to the index that holds our jobs alone, whatever it thinks
+-- how many there are.
+SELECT 'adopt', '' WHERE 0 < (SELECT count(*) FROM (
 	SELECT j.id FROM sys_jobs j
 	WHERE j.job_type COLLATE "C" >= 'tenantgate.' AND j.job_type COLLATE "C" < 'tenantgate/'
 		AND (j.status IS NULL OR j.status NOT IN ('completed', 'failed', 'canceled', 'cancelled'))
 		AND NOT EXISTS (SELECT 1 FROM tenantgate.sys_job_runs o WHERE o.job_id = j.id AND o.done_at IS NULL)
 	ORDER BY j.job_type
-	LIMIT 1) found
-) OR EXISTS (
-	SELECT 1 FROM tenantgate.sys_job_runs r
-	WHERE r.next_at COLLATE "C" <= $1 AND r.job_type IN (SELECT a.value FROM jsonb_each_text($2) a)
+	LIMIT 1) found)
+UNION ALL
+SELECT CASE WHEN r.done_at IS NULL AND r.due_at COLLATE "C" <= $1 THEN 'due' ELSE 'over' END, a.value
+FROM jsonb_each_text($2) a
+JOIN tenantgate.sys_job_runs r ON r.job_id = a.key
+WHERE r.done_at IS NULL AND r.due_at COLLATE "C" <= $1
+	OR r.next_at COLLATE "C" <= $1
 		AND (r.done_at IS NOT NULL OR r.holder = '' AND NOT EXISTS (SELECT 1 FROM sys_jobs j WHERE j.id = r.job_id))
-) THEN 1 ELSE 0 END
 
 -- name: job_adopt
 -- $1 now, $2 when a job is taken that calls itself running without being it, $3 how many. Jobs that others inserted, or
@@ -103,8 +106,8 @@ SET done_at = $4, holder = '', keep_until = CASE WHEN next_at IS NULL THEN $5 EN
 WHERE job_id = $1 AND holder = $2 AND token = $3 AND done_at IS NULL
 
 -- name: job_ended
--- $1 id, $2 status, $3 error_log, $4 now. What another program made of its status stands.
-UPDATE sys_jobs SET status = $2, error_log = $3, completed_at = $4 WHERE id = $1 AND status = 'running'
+-- $1 id, $2 status, $3 error_log, $4 now, $5 type. What another program made of its status, or of its type, stands.
+UPDATE sys_jobs SET status = $2, error_log = $3, completed_at = $4 WHERE id = $1 AND status = 'running' AND job_type = $5
 
 -- name: job_put_back
 -- $1 id, $2 holder, $3 token, $4 when it is tried again, $5 how many attempts did not count
@@ -113,12 +116,12 @@ SET holder = '', run_at = $4, due_at = $4, attempt = attempt - $5
 WHERE job_id = $1 AND holder = $2 AND token = $3 AND done_at IS NULL
 
 -- name: job_waits
--- $1 id, $2 error_log
-UPDATE sys_jobs SET status = 'pending', error_log = $2 WHERE id = $1 AND status = 'running'
+-- $1 id, $2 error_log, $3 type
+UPDATE sys_jobs SET status = 'pending', error_log = $2 WHERE id = $1 AND status = 'running' AND job_type = $3
 
 -- name: job_drop
--- $1 id: it is no job of ours any more
-DELETE FROM tenantgate.sys_job_runs WHERE job_id = $1
+-- $1 id: it is no job of ours any more. What comes round is kept.
+DELETE FROM tenantgate.sys_job_runs WHERE job_id = $1 AND next_at IS NULL
 
 -- name: job_over
 -- $1 id, $2 now, $3 until when it is kept: whatever it is, it runs no more
@@ -150,22 +153,23 @@ INSERT INTO tenantgate.sys_job_runs AS r (job_id, job_type, run_at, due_at, next
 ON CONFLICT (job_id) DO UPDATE SET next_at = CAST($5 AS VARCHAR) WHERE r.next_at IS NULL OR r.next_at COLLATE "C" > CAST($5 AS VARCHAR)
 
 -- name: job_arm
--- $1 id, $2 now, $3 now and one interval. Periods that were missed are run once.
+-- $1 id, $2 now, $3 now and one interval, $4 type. Periods that were missed are run once.
 UPDATE tenantgate.sys_job_runs
-SET run_at = CAST($2 AS VARCHAR), due_at = CAST($2 AS VARCHAR), next_at = $3, attempt = 0, canceled_by = NULL, done_at = NULL
+SET job_type = $4, run_at = CAST($2 AS VARCHAR), due_at = CAST($2 AS VARCHAR), next_at = $3, attempt = 0, canceled_by = NULL, done_at = NULL
 WHERE job_id = CAST($1 AS VARCHAR) AND next_at COLLATE "C" <= CAST($2 AS VARCHAR) AND (done_at IS NOT NULL
 	OR holder = '' AND NOT EXISTS (SELECT 1 FROM sys_jobs j WHERE j.id = CAST($1 AS VARCHAR)))
 
 -- name: job_armed
--- $1 id, $2 type, $3 now
-INSERT INTO sys_jobs (id, job_type, status, created_at) VALUES ($1, $2, 'pending', $3)
+-- $1 id, $2 type, $3 now. A row that another program made its own stays as it is.
+INSERT INTO sys_jobs AS s (id, job_type, status, created_at) VALUES ($1, $2, 'pending', $3)
 ON CONFLICT (id) DO UPDATE
 SET job_type = excluded.job_type, status = excluded.status, created_at = excluded.created_at, completed_at = NULL
+WHERE s.job_type COLLATE "C" >= 'tenantgate.' AND s.job_type COLLATE "C" < 'tenantgate/'
 
 -- name: job_runs
 -- $1 ids, as the values of a JSON object
 SELECT r.job_id, r.job_type, r.attempt, r.max_attempts, r.run_at, r.holder, r.token, r.unique_key, r.canceled_by, r.next_at,
-	r.started_at, r.done_at, j.status
+	r.started_at, r.done_at, j.status, j.job_type
 FROM jsonb_each_text($1) a
 JOIN tenantgate.sys_job_runs r ON r.job_id = a.value
 LEFT JOIN sys_jobs j ON j.id = r.job_id
