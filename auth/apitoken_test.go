@@ -10,7 +10,10 @@ import (
 	"testing"
 	"time"
 
+	"pgregory.net/rapid"
+
 	"github.com/tenantgate/tenantgate/catalog"
+	"github.com/tenantgate/tenantgate/telemetry"
 )
 
 // mint makes a token as the command line does.
@@ -372,4 +375,22 @@ func TestTokenNeverPrintsItselfAndStandsInNoRow(t *testing.T) {
 	if !strings.Contains(text(g.audits("token.created")[0].Details), "cli:root@box") {
 		t.Error("nobody made it")
 	}
+}
+
+// Whatever token is made, and wherever it is cut: eight characters of what follows the prefix are enough to be hidden.
+func TestTokensAndWhatIsLeftOfThemAreRedacted(t *testing.T) {
+	redactor := telemetry.NewRedactor()
+	rapid.Check(t, func(t *rapid.T) {
+		var token apiToken
+		copy(token[:], rapid.SliceOfN(rapid.Byte(), tokenBytes, tokenBytes).Draw(t, "token"))
+		prefix := rapid.SampledFrom([]string{userTokenPrefix, adminTokenPrefix}).Draw(t, "prefix")
+		before := rapid.SampledFrom([]string{"", "Bearer ", "token ", `{"x":"`, "tgdb_", "role tgdb_acme_", "(", "a=", "x-", "tg_"}).Draw(t, "before")
+		after := rapid.SampledFrom([]string{"", " is unknown", `"}`, ".", ",", ": x"}).Draw(t, "after")
+		whole := token.encode(prefix)
+		for cut := len(prefix) + 8; cut <= len(whole); cut++ {
+			if got := redactor.String(before + whole[:cut] + after); strings.Contains(got, whole[len(prefix):][:8]) {
+				t.Fatalf("%q shows as %q", before+whole[:cut]+after, got)
+			}
+		}
+	})
 }

@@ -12,8 +12,18 @@ import (
 	"github.com/tenantgate/tenantgate/internal/secret"
 )
 
-// namePrefix begins every name of ours: no system role, no template and no key word does.
-const namePrefix = "tg_"
+// namePrefix begins every name of ours: no system role, no template and no key word does. API tokens begin with tg_ and
+// tga_, and what follows those is hidden in every log: names must not look like them. earlierPrefix begins names on record
+// from before that was so.
+const (
+	namePrefix    = "tgdb_"
+	earlierPrefix = "tg_"
+)
+
+// named reports whether a name is one that we give or gave.
+func named(name string) bool {
+	return strings.HasPrefix(name, namePrefix) || strings.HasPrefix(name, earlierPrefix)
+}
 
 const (
 	readableBytes = 24
@@ -21,8 +31,8 @@ const (
 	passwordBytes = 32
 )
 
-// nameOf makes an identifier of any id: tg_, what can be read of it, and a hash over all of it, the installation and the
-// mark. It is made of a-z, 0-9 and _, at most 52 bytes, so that no engine quotes, folds or cuts it (PostgreSQL: 63); two
+// nameOf makes an identifier of any id: tgdb_, what can be read of it, and a hash over all of it, the installation and the
+// mark. It is made of a-z, 0-9 and _, at most 54 bytes, so that no engine quotes, folds or cuts it (PostgreSQL: 63); two
 // ids that read alike have two names, and so have two installations on one server.
 func nameOf(installation string, tenant catalog.TenantID, mark string) string {
 	var b strings.Builder
@@ -38,7 +48,8 @@ func nameOf(installation string, tenant catalog.TenantID, mark string) string {
 		}
 	}
 	sum := sha256.Sum256([]byte(installation + "\x00" + mark + "\x00" + string(tenant)))
-	return strings.TrimSuffix(b.String(), "_") + "_" + strings.ToLower(base32.StdEncoding.EncodeToString(sum[:hashBytes]))
+	name := strings.TrimSuffix(b.String(), "_") + "_" + strings.ToLower(base32.StdEncoding.EncodeToString(sum[:hashBytes]))
+	return strings.NewReplacer("_tg_", "_tg", "_tga_", "_tga").Replace(name) // an id may hold what tokens begin with
 }
 
 // commentOf is what our objects say of themselves.

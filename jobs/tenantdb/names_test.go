@@ -8,6 +8,7 @@ import (
 	"github.com/tenantgate/tenantgate/catalog"
 	"github.com/tenantgate/tenantgate/internal/pgtest"
 	"github.com/tenantgate/tenantgate/sealing"
+	"github.com/tenantgate/tenantgate/telemetry"
 )
 
 // strange are ids that a naive name would cut, fold, quote badly or find taken.
@@ -15,7 +16,7 @@ func strange() []catalog.TenantID {
 	long := strings.Repeat("a", 200)
 	return []catalog.TenantID{
 		"acme", "ACME", "Acme", "ac-me", "ac_me", "ac me", "ac.me", `ac"me`, "ac'me", "ac;me", `a"; DROP DATABASE postgres; --`, "ac\\me", "ac/../me",
-		"", " ", "  ", "-", "--", "postgres", "template0", "template1", "public", "pg_catalog", "tg_acme", "user", "select", "tenantgate",
+		"", " ", "  ", "-", "--", "postgres", "template0", "template1", "public", "pg_catalog", "tg_acme", "tga-acme-corporation", "x-tg-tg-tga-tg", "tgdb_tg", "tg", "tga", "user", "select", "tenantgate",
 		"école", "東京", "e\u0301cole", "\u202eacme", "ac\tme", "ac\nme", "ac\x00me", "%2e%2e", "$1", "..", "/", "~",
 		catalog.TenantID(long), catalog.TenantID(long + "b"), catalog.TenantID(long + "B"), catalog.TenantID(long[:63]), catalog.TenantID(long[:64]),
 		catalog.TenantID(strings.Repeat("é", 40)), "123", "0", "0123456789abcdef0123456789abcdef",
@@ -23,13 +24,18 @@ func strange() []catalog.TenantID {
 }
 
 func TestEveryIDHasANameOfItsOwn(t *testing.T) {
-	plain := regexp.MustCompile(`^tg_([a-z0-9_]{1,24}_)?[a-z2-7]{24}$`)
+	plain := regexp.MustCompile(`^tgdb_([a-z0-9_]{1,24}_?)?[a-z2-7]{24}$`)
 	for _, installation := range []string{installation, "ffffffffffffffffffffffffffffffff"} {
 		seen := map[string]catalog.TenantID{}
 		for _, id := range strange() {
 			name := nameOf(installation, id, "mark")
 			if !plain.MatchString(name) || len(name) > 63 || strings.Contains(name, "__") {
 				t.Errorf("%q is named %q", id, name)
+			}
+			for _, text := range []string{name, "role " + name + " owns: DROP OWNED BY " + name, `"` + name + `".`, "sqlite:////var/" + name + ".db"} {
+				if got := telemetry.NewRedactor().String(text); got != text {
+					t.Errorf("an operator reads %q for %q", got, text)
+				}
 			}
 			if other, twice := seen[name]; twice {
 				t.Errorf("%q and %q are both named %q", id, other, name)

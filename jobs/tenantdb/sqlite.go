@@ -96,7 +96,7 @@ func (s *directory) List(context.Context) ([]Object, error) {
 	}
 	var found []Object
 	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), namePrefix) && strings.HasSuffix(e.Name(), s.suffix()) {
+		if named(e.Name()) && strings.HasSuffix(e.Name(), s.suffix()) {
 			found = append(found, object(e.Name(), e.Info))
 		}
 	}
@@ -208,7 +208,7 @@ func syncDirectory(dir string) error {
 
 // Drop removes the file and what SQLite and migrations keep beside it.
 func (h *sqliteHold) Drop(_ context.Context, p Place) error {
-	if filepath.Base(p.Database) != p.Database || !strings.HasPrefix(p.Database, namePrefix) || !strings.HasSuffix(p.Database, sqliteSuffix) {
+	if filepath.Base(p.Database) != p.Database || !named(p.Database) || !strings.HasSuffix(p.Database, sqliteSuffix) {
 		return fmt.Errorf("file of tenant %w: its name is none that we give; it stays", ErrForeign)
 	}
 	info, err := os.Lstat(h.server.path(p))
