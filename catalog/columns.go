@@ -194,7 +194,7 @@ func checkStorable(column string, v any) error {
 	switch v := v.(type) {
 	case string:
 		if !utf8.ValidString(v) || strings.Contains(v, "\x00") {
-			return fmt.Errorf("%s: text must be UTF-8 without NUL", column)
+			return fmt.Errorf("%s: %w", column, ErrText)
 		}
 	case int64:
 		if v > math.MaxInt32 || v < math.MinInt32 {

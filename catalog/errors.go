@@ -23,6 +23,10 @@ var (
 	ErrNotFound = errors.New("not found")
 	// ErrConflict: the write would break a rule (an id taken, an active membership doubled, a slug equal to an id).
 	ErrConflict = errors.New("conflict")
+	// ErrText: no database can hold such a text.
+	ErrText = errors.New("text must be UTF-8 without NUL")
+	// ErrLongID: the id of a new row has more than MaxNewID bytes.
+	ErrLongID = errors.New("a new id has at most 255 bytes: choose a shorter one")
 	// ErrUnavailable: the host database cannot be reached, is in recovery, or did not answer in time. Try again later.
 	ErrUnavailable = errors.New("host database unavailable")
 	// ErrSchema: the database lacks something that this version needs, and migrating was not asked for.
@@ -156,6 +160,8 @@ func diagnosePostgres(pg *pgconn.PgError) (why string, kind error) {
 		return why + ": run `tenantgate migrate`", ErrSchema
 	case "40001", "40P01", "55P03", "57014":
 		return why, ErrUnavailable
+	case "54000":
+		return why + ": a value is too long for its index: shorten it", nil
 	}
 	switch pg.Code[:min(2, len(pg.Code))] {
 	case "08", "53", "57", "58":

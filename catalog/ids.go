@@ -1,5 +1,23 @@
 package catalog
 
+import "unicode/utf8"
+
+// MaxNewID bounds the ids of rows that are added, in bytes: PostgreSQL's indexes take no id of some thousand bytes. Rows
+// that are there already have ids of any length.
+const MaxNewID = 255
+
+// ShownID is an id as errors name it: a long one is cut.
+func ShownID[ID ~string](id ID) string {
+	if len(id) <= MaxNewID {
+		return string(id)
+	}
+	cut := 32
+	for cut > 0 && !utf8.RuneStart(id[cut]) {
+		cut--
+	}
+	return string(id[:cut]) + "…"
+}
+
 // Identifiers are opaque text of any form. New ones are 32 lower-case hex characters (GenID).
 type (
 	// UserID is GlobalUser.id.

@@ -45,7 +45,7 @@ func (t *Table[ID, T]) values(row *T) []any {
 	return fields
 }
 
-// Insert adds a row. An empty id and an empty created_at are filled in row, as are fh-saas's Python-side defaults for
+// Insert adds a row. ErrLongID and ErrText for what cannot be stored. An empty id and an empty created_at are filled in row, as are fh-saas's Python-side defaults for
 // fields that are nil. ErrConflict if the id is taken or a rule forbids the row.
 func (t *Table[ID, T]) Insert(ctx context.Context, row *T) error {
 	if err := t.prepare(row); err != nil {
@@ -82,13 +82,19 @@ func (t *Table[ID, T]) prepare(row *T) error {
 	return t.storable(row)
 }
 
-// name gives a row an id if it has none.
+// name gives a row an id if it has none. A domain's is a host, which has rules of its own; a tenant's database has the id
+// of a tenant that is there.
 func (t *Table[ID, T]) name(row *T) error {
-	if t.id(row) != "" {
-		return nil
-	}
-	if t.noun == "domain" {
+	id := t.id(row)
+	switch {
+	case t.noun == "domain" && id == "":
 		return errors.New("a domain needs its host")
+	case t.noun == "domain" || t.noun == "tenant_database":
+		return nil
+	case len(id) > MaxNewID:
+		return fmt.Errorf("%s: %w", t.noun, ErrLongID)
+	case id != "":
+		return nil
 	}
 	return into(t.fields(row)[0]).(sql.Scanner).Scan(GenID())
 }

@@ -203,12 +203,12 @@ func (p *Provisioner) run(ctx context.Context, spec Spec, asked bool, progress f
 	}
 	hold, err := server.Hold(ctx, spec.Tenant)
 	if err != nil {
-		return fmt.Errorf("tenant %s: %w", spec.Tenant, err)
+		return fmt.Errorf("tenant %s: %w", catalog.ShownID(spec.Tenant), err)
 	}
 	defer func() { err = errors.Join(err, hold.Close()) }()
 	r := &run{Provisioner: p, server: server, hold: hold, spec: spec, asked: asked, id: catalog.GenID(), progress: progress}
 	if err = r.all(ctx); err != nil {
-		err = fmt.Errorf("tenant %s: %w", spec.Tenant, err)
+		err = fmt.Errorf("tenant %s: %w", catalog.ShownID(spec.Tenant), err)
 		err = errors.Join(err, r.note(ctx, err))
 	}
 	return err

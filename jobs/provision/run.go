@@ -131,7 +131,7 @@ func (r *run) before(ctx context.Context) (uri, stored catalog.DBURI, err error)
 func (r *run) tenant(ctx context.Context, tx *catalog.Tx, stored catalog.DBURI) (row *catalog.TenantCatalog, there bool, err error) {
 	if r.spec.Owner != "" {
 		if _, err := tx.GlobalUsers.Get(ctx, r.spec.Owner); err != nil {
-			return nil, false, refuse(fmt.Errorf("owner %s: %w", r.spec.Owner, err))
+			return nil, false, refuse(fmt.Errorf("owner %s: %w", catalog.ShownID(r.spec.Owner), err))
 		}
 	}
 	row, err = tx.Tenants.Change(ctx, r.spec.Tenant, func(*catalog.TenantCatalog) error { return nil })
@@ -171,10 +171,12 @@ func other(has *string, want string) bool {
 	return want != "" && has != nil && *has != "" && *has != want
 }
 
-// refuse marks the catalog's refusals: a rule is broken, or something is not there.
+// refuse marks the catalog's refusals: a rule is broken, something is not there or cannot be stored.
 func refuse(err error) error {
-	if errors.Is(err, catalog.ErrConflict) || errors.Is(err, catalog.ErrNotFound) {
-		return fmt.Errorf("%w: %w", ErrRefused, err)
+	for _, kind := range []error{catalog.ErrConflict, catalog.ErrNotFound, catalog.ErrLongID, catalog.ErrText} {
+		if errors.Is(err, kind) {
+			return fmt.Errorf("%w: %w", ErrRefused, err)
+		}
 	}
 	return err
 }

@@ -24,6 +24,9 @@ func TestRowsOfJobsMakeTenants(t *testing.T) {
 		insert("j2", Job, `{"tenant_id": "lost", "owner": "nobody"}`)
 		insert("j3", Job, `{"tenant_id": 7}`)
 		insert("j4", Job, `{}`)
+		insert("j5", Job, `{"tenant_id": "a\u0000b"}`)
+		insert("j6", Job, `{"tenant_id": "`+strings.Repeat("long", 64)+`"}`)
+		insert("j7", Job, `{"tenant_id": "named", "name": "a\u0000b"}`)
 		insert("foreign", "provision_tenant", `{"tenant_id": "acme"}`)
 		e := jobs.New(jobs.Config{Poll: 20 * time.Millisecond}, jobs.Deps{Host: r.host})
 		e.Handle(Job, Kind(func(use func(*Provisioner) error) error { return use(r.Provisioner) }))
@@ -33,9 +36,14 @@ func TestRowsOfJobsMakeTenants(t *testing.T) {
 		within, cancel := context.WithTimeout(ctx, 2*time.Minute)
 		defer cancel()
 		must(t, e.Wait(within, "j1"))
-		for id, says := range map[catalog.JobID]string{"j2": "owner nobody", "j3": "payload", "j4": "needs an id"} {
-			if err := e.Wait(within, id); err == nil || !strings.Contains(err.Error(), says) {
+		for id, says := range map[catalog.JobID]string{
+			"j2": "owner nobody", "j3": "payload", "j4": "needs an id", "j5": "without NUL", "j6": "at most 255 bytes", "j7": "without NUL",
+		} {
+			if err := e.Wait(within, id); err == nil || !strings.Contains(err.Error(), says) || len(err.Error()) > 250 {
 				t.Errorf("job %s: %v", id, err)
+			}
+			if runs, err := r.host.JobRuns(ctx, id); err != nil || runs[id].Attempt == nil || *runs[id].Attempt != 1 {
+				t.Errorf("job %s was tried again: %+v, %v", id, runs[id], err)
 			}
 		}
 		r.ready(t, "acme")
