@@ -101,6 +101,9 @@ func (f *freshness) Changed(changes []catalog.Change) {
 func (f *freshness) Reset() {
 	f.Coherent.Reset()
 	f.reconsider(func(router.StreamKeys) bool { return true })
+	for _, n := range f.generations() {
+		n.books.reset()
+	}
 }
 
 func (f *freshness) reconsider(concerned func(router.StreamKeys) bool) {

@@ -358,6 +358,7 @@ func (g *Gate) Reload(ctx context.Context, cfg *config.Config) error {
 	}
 	old := g.current.Swap(next)
 	g.old = append(slices.DeleteFunc(g.old, func(n *generation) bool { return n.active.Load() == 0 }), old)
+	old.books.retire()
 	old.retired.Store(true)
 	old.active.Add(1)
 	old.release()

@@ -13,6 +13,7 @@ import (
 	"github.com/tenantgate/tenantgate/catalog"
 	"github.com/tenantgate/tenantgate/config"
 	"github.com/tenantgate/tenantgate/internal/seal"
+	"github.com/tenantgate/tenantgate/router"
 )
 
 // A webhook asks Stripe within the time in which Stripe waits for the reply; what fails is sent again.
@@ -52,37 +53,64 @@ func (g *Gate) openBooks(ctx context.Context, cfg *config.Config, rules billing.
 	book := ledger.New(ledger.Config{
 		Rules: rules, TrustMetadata: stripe.TrustMetadata, Mode: ledger.ModeOf(stripe.APIKey.Reveal()),
 	}, deps)
-	if h := webhook.New(webhook.Config{Secrets: stripe.WebhookSecret}, webhook.Deps{Ledger: book, Clock: g.clock, Log: g.telemetry.Logger}); h != nil {
+	if h := webhook.New(webhook.Config{Secrets: stripe.WebhookSecret}, webhook.Deps{
+		Ledger: book, Clock: g.clock, Log: g.telemetry.Logger, Seen: g.delivered,
+	}); h != nil {
 		b.webhook = h
 	}
 	return b, book.Keep, nil
 }
 
-func (b *books) close() {
+// delivered counts what became of a delivery to the webhook; one that was not signed is a refused credential of nobody's, for
+// the audit.
+func (g *Gate) delivered(r *http.Request, outcome string) {
+	g.telemetry.Metrics.StripeEvent(outcome)
+	if outcome == webhook.RefusedSignature {
+		g.deniedAt(r, string(router.InvalidToken), "")
+	}
+}
+
+// retire ends the keeper: the one of the configuration that is in force now takes over. Requests under way are served still.
+func (b *books) retire() {
 	if b.keeper != nil {
 		b.keeper.Close()
 	}
+}
+
+func (b *books) close() {
+	b.retire()
 	if b.stripe != nil {
 		b.stripe.Close()
 	}
 }
 
-// changed tells the keeper whose subscriptions somebody changed.
+// changed tells the keeper which tenants, or whose subscriptions, somebody changed.
 func (b *books) changed(changes []catalog.Change) {
 	if b.keeper == nil {
 		return
 	}
 	var tenants []catalog.TenantID
 	for i := range changes {
-		switch c := &changes[i]; {
-		case c.Every:
+		c := &changes[i]
+		if c.Kind != catalog.ChangedSubscription && c.Kind != catalog.ChangedTenant {
+			continue
+		}
+		if c.Every {
 			b.keeper.Changed()
 			return
-		case c.Kind == catalog.ChangedSubscription && c.Tenant != "":
+		}
+		if c.Tenant != "" {
 			tenants = append(tenants, c.Tenant)
 		}
 	}
 	if len(tenants) > 0 {
 		b.keeper.Changed(tenants...)
+	}
+}
+
+// reset tells the keeper that anything may have changed.
+func (b *books) reset() {
+	if b.keeper != nil {
+		b.keeper.Changed()
 	}
 }

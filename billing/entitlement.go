@@ -110,6 +110,9 @@ func (r Rules) Required() bool { return !r.optional }
 // FreePlan is the plan_tier of a tenant whose entitlement ended.
 func (r Rules) FreePlan() string { return r.free }
 
+// Grace is how long a late payment entitles still.
+func (r Rules) Grace() time.Duration { return r.grace }
+
 // Aliases returns a copy of the map from plan_tier to plan key.
 func (r Rules) Aliases() map[string]string { return maps.Clone(r.aliases) }
 

@@ -102,8 +102,10 @@ func (t *Tables) ChangeStripeCustomer(ctx context.Context, tenant TenantID, edit
 				return err
 			}
 		}
-		_, err := tx.exec(ctx, "keep the tenant's Stripe customer", "stripe_customer_put", args...)
-		return err
+		if _, err := tx.exec(ctx, "keep the tenant's Stripe customer", "stripe_customer_put", args...); err != nil || row.CustomerID == was.CustomerID {
+			return err
+		}
+		return tx.AnnounceClaim(ctx, tenant, StripeID(row.CustomerID))
 	})
 	return &row, err
 }

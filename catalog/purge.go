@@ -133,7 +133,7 @@ type owned struct{ table, column string }
 
 // tenantsRows are all rows that end with their tenant, the tenant's own and the deletion's last. What is not among them
 // and names a tenant is a record: the audit log and its chain, the change log, jobs, Stripe's events, each of which is
-// applied once, sys_tenant_sign_ups, which allows one a person, and sys_sign_ups, which ends within the hour.
+// applied once, sys_stripe_purged, which keeps what the tenant paid with from the next one of its id, sys_tenant_sign_ups, which allows one a person, and sys_sign_ups, which ends within the hour.
 func tenantsRows() []owned {
 	const own = ownSchema + "."
 	return []owned{
@@ -159,6 +159,9 @@ func tenantsRows() []owned {
 // counts them. ErrNotFound if nothing is to be removed, ErrConflict if BeginPurge was not called.
 func (t *Tables) EndPurge(ctx context.Context, tenant TenantID, details map[string]any) error {
 	return t.at.change(ctx, func(tx *Tx) error {
+		if err := tx.LockBilling(ctx, tenant); err != nil { // what an event says of the tenant comes before, or finds it gone
+			return err
+		}
 		if _, err := tx.lockedActive(ctx, tenant); err != nil {
 			return err
 		}
@@ -174,6 +177,9 @@ func (t *Tables) EndPurge(ctx context.Context, tenant TenantID, details map[stri
 			return fmt.Errorf("%w: its removal has not begun", ErrConflict)
 		}
 		if _, err := tx.exec(ctx, "let sessions go on without the tenant", "tenant_sessions_forget", string(tenant)); err != nil {
+			return err
+		}
+		if _, err := tx.exec(ctx, "remember what the tenant paid with", "stripe_purged_put", string(tenant), tx.h.now()); err != nil {
 			return err
 		}
 		counts := map[string]any{}

@@ -42,18 +42,19 @@ type StripeWatermark struct {
 	Asked       int64 // fetches that began
 	Applied     int64 // the one that was written last
 	UpdatedAt   string
-	// Plan is the plan that sells Price; read by OfTenant alone.
-	Plan PlanID
+	// PeriodEnd and PlanTier are what its rows say, "" where Stripe does not say, or nobody has looked yet.
+	PeriodEnd string
+	PlanTier  string
 }
 
 func (w *StripeWatermark) into() []any {
 	return []any{
 		into(&w.Object), into(&w.Customer), into(&w.TenantID), into(&w.NamedTenant), into(&w.Status), into(&w.Price), into(&w.State),
-		into(&w.Entitles), into(&w.Livemode), &w.Asked, &w.Applied, into(&w.UpdatedAt), into(&w.Plan),
+		into(&w.Entitles), into(&w.Livemode), &w.Asked, &w.Applied, into(&w.UpdatedAt), into(&w.PeriodEnd), into(&w.PlanTier),
 	}
 }
 
-// StripeRecords are sys_stripe_events, sys_stripe_watermarks and sys_past_due. Writes are not audited by themselves: the
+// StripeRecords are sys_stripe_events, sys_stripe_watermarks, sys_past_due and sys_stripe_purged. Writes are not audited by themselves: the
 // changes of the eight tables that come of them are.
 type StripeRecords struct{ at access }
 
@@ -152,13 +153,21 @@ func (s *StripeRecords) ReleaseEvent(ctx context.Context, event StripeID, tenant
 	})
 }
 
-// ForgetEvents removes at most limit events received before that moment (text, see Timestamp), but none that is kept, and
-// says how many.
+// ForgetEvents removes at most limit events received before that moment (text, see Timestamp), and says how many.
 func (s *StripeRecords) ForgetEvents(ctx context.Context, before string, limit int) (int, error) {
+	return s.forget(ctx, "stripe_events_forget", before, limit)
+}
+
+// ForgetNobodys removes at most limit watermarks that belong to nobody and were written before that moment, and says how
+// many.
+func (s *StripeRecords) ForgetNobodys(ctx context.Context, before string, limit int) (int, error) {
+	return s.forget(ctx, "stripe_nobodys_forget", before, limit)
+}
+
+func (s *StripeRecords) forget(ctx context.Context, name, before string, limit int) (int, error) {
 	var n int64
-	err := s.at.change(ctx, func(tx *Tx) error {
-		var err error
-		n, err = tx.exec(ctx, "forget stripe events", "stripe_events_forget", before, limit)
+	err := s.at.change(ctx, func(tx *Tx) (err error) {
+		n, err = tx.exec(ctx, "forget what stripe told", name, before, limit)
 		return err
 	})
 	return int(n), err
@@ -224,7 +233,7 @@ func (s *StripeRecords) Watermarks(ctx context.Context, object, customer StripeI
 	return of, ofCustomer, err
 }
 
-// WatermarksOfTenant returns at most 1000 watermarks of a tenant, those that can still change first, each with its plan.
+// WatermarksOfTenant returns at most 1000 watermarks of a tenant, those that can still change first.
 func (s *StripeRecords) WatermarksOfTenant(ctx context.Context, tenant TenantID) ([]StripeWatermark, error) {
 	return s.watermarks(ctx, "stripe_watermarks_of_tenant", storable(string(tenant)))
 }
@@ -251,11 +260,12 @@ func (s *StripeRecords) watermarks(ctx context.Context, name string, args ...any
 	return found, err
 }
 
-// PutWatermark writes a watermark; Asked and Plan are left alone.
+// PutWatermark writes a watermark. Asked is left alone, but for one that is new: then it is no less than Applied, lest the
+// next fetch counts as an earlier one.
 func (s *StripeRecords) PutWatermark(ctx context.Context, w *StripeWatermark) error {
 	args := []any{
 		string(w.Object), string(w.Customer), textOrNull(string(w.TenantID)), w.NamedTenant, w.Status, string(w.Price), w.State,
-		w.Entitles, w.Livemode, w.Asked, w.Applied, w.UpdatedAt,
+		w.Entitles, w.Livemode, max(w.Asked, w.Applied), w.Applied, w.UpdatedAt, w.PeriodEnd, w.PlanTier,
 	}
 	for _, a := range args {
 		if text, ok := a.(string); ok {
@@ -270,12 +280,49 @@ func (s *StripeRecords) PutWatermark(ctx context.Context, w *StripeWatermark) er
 	})
 }
 
-// SetEntitles says whether an object entitles its tenant.
-func (s *StripeRecords) SetEntitles(ctx context.Context, object StripeID, entitles bool) error {
+// SetSettled says whether an object entitles its tenant, and which plan_tier its rows have, "" where Stripe does not say.
+func (s *StripeRecords) SetSettled(ctx context.Context, object StripeID, entitles bool, planTier string) error {
+	if err := checkStorable("plan_tier", planTier); err != nil {
+		return err
+	}
 	return s.at.change(ctx, func(tx *Tx) error {
-		_, err := tx.exec(ctx, "write the stripe watermark", "stripe_watermark_entitles", string(object), entitles)
+		_, err := tx.exec(ctx, "write the stripe watermark", "stripe_watermark_settled", string(object), entitles, planTier)
 		return err
 	})
+}
+
+// Claim is whether a Stripe object may be a tenant's.
+type Claim string
+
+// The answers of StripeRecords.Claim.
+const (
+	ClaimMay    Claim = "may"
+	ClaimGone   Claim = "gone"   // there is no such tenant
+	ClaimPurged Claim = "purged" // an earlier tenant of its id paid with it, and no row of this one names it or its customer
+)
+
+// Claim says whether an object of that customer, "" for none, may be the tenant's.
+func (s *StripeRecords) Claim(ctx context.Context, tenant TenantID, object, customer StripeID) (Claim, error) {
+	found, err := s.texts(ctx, "ask whose it may be", "stripe_claim", storable(string(tenant)), storable(string(object)), storable(string(customer)))
+	if err != nil || len(found) == 0 {
+		return ClaimGone, err
+	}
+	return Claim(found[0]), nil
+}
+
+// AnnounceClaim has whoever keeps the books look at a tenant that the customer, or an object of the customer's, has just been
+// found to be of, where other objects of the customer wait.
+func (tx *Tx) AnnounceClaim(ctx context.Context, tenant TenantID, customer StripeID) error {
+	_, err := tx.exec(ctx, "announce whose it is", "stripe_announce", string(tenant), storable(string(customer)))
+	return err
+}
+
+// PlansOfPrices returns the plans that sell one of the prices, by the month or by the year, in no order.
+func (tx *Tx) PlansOfPrices(ctx context.Context, prices []StripeID) ([]PricingPlan, error) {
+	if len(prices) == 0 {
+		return nil, nil
+	}
+	return tx.PricingPlans.find(ctx, tx, "find the plans of prices", tx.h.queries["plans_of_prices"], []any{textSet(prices)})
 }
 
 // LiveKnown reports whether anything of Stripe's live mode was ever recorded.
@@ -296,7 +343,21 @@ func (s *StripeRecords) CustomerTenants(ctx context.Context, customer StripeID) 
 
 // Waiting returns at most limit objects, from the one behind after on, that belong to nobody and may not have to any more.
 func (s *StripeRecords) Waiting(ctx context.Context, after StripeID, limit int) ([]StripeID, error) {
-	found, err := s.texts(ctx, "look for kept events", "stripe_waiting", string(after), limit)
+	return s.objects(ctx, "stripe_waiting", string(after), limit)
+}
+
+// WaitingSince are those of Waiting, at most limit, of which something was heard since that moment.
+func (s *StripeRecords) WaitingSince(ctx context.Context, since string, limit int) ([]StripeID, error) {
+	return s.objects(ctx, "stripe_waiting_since", since, limit)
+}
+
+// WaitingFor are those of Waiting, at most limit, that may be that tenant's.
+func (s *StripeRecords) WaitingFor(ctx context.Context, tenant TenantID, limit int) ([]StripeID, error) {
+	return s.objects(ctx, "stripe_waiting_for", storable(string(tenant)), limit)
+}
+
+func (s *StripeRecords) objects(ctx context.Context, name string, args ...any) ([]StripeID, error) {
+	found, err := s.texts(ctx, "look for kept events", name, args...)
 	ids := make([]StripeID, len(found))
 	for i := range found {
 		ids[i] = StripeID(found[i])
@@ -304,9 +365,10 @@ func (s *StripeRecords) Waiting(ctx context.Context, after StripeID, limit int) 
 	return ids, err
 }
 
-// Lapsing returns at most limit tenants of which a past_due subscription entitled when it was last looked at.
-func (s *StripeRecords) Lapsing(ctx context.Context, limit int) ([]TenantID, error) {
-	return s.tenants(ctx, "look for what lapses", "stripe_lapsing", limit)
+// Lapsing returns at most limit tenants of which a past_due subscription entitled when it was last looked at, and whose
+// period had ended, or which was late, by that moment.
+func (s *StripeRecords) Lapsing(ctx context.Context, by string, limit int) ([]TenantID, error) {
+	return s.tenants(ctx, "look for what lapses", "stripe_lapsing", by, limit)
 }
 
 // Drifted returns at most limit tenants, from the one behind after on, whose rows do not say what Stripe said.

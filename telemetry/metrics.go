@@ -30,6 +30,7 @@ type Metrics struct {
 	lookups  metric.Int64Counter
 	cuts     metric.Int64Counter
 	jobs     metric.Float64Histogram
+	events   metric.Int64Counter
 	inFlight atomic.Int64 // read when somebody looks: a request pays for two atomic adds
 
 	codes     labels[codeStatus, []metric.AddOption]
@@ -38,6 +39,7 @@ type Metrics struct {
 	loads     labels[loadResult, []metric.RecordOption]
 	caches    labels[cacheResult, []metric.AddOption]
 	jobTypes  labels[jobOutcome, []metric.RecordOption]
+	outcomes  labels[string, []metric.AddOption]
 }
 
 type (
@@ -58,7 +60,7 @@ type (
 func newMetrics(meter metric.Meter) (*Metrics, error) {
 	m := &Metrics{}
 	slow := metric.WithExplicitBucketBoundaries(5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
-	var errs [7]error
+	var errs [8]error
 	m.requests, errs[0] = meter.Int64Counter("tenantgate.requests",
 		metric.WithDescription("Requests answered, by denial code (forwarded: none) and status."))
 	m.duration, errs[1] = meter.Float64Histogram("tenantgate.request.duration", metric.WithUnit("s"), slow,
@@ -76,6 +78,7 @@ func newMetrics(meter metric.Meter) (*Metrics, error) {
 	m.cuts, errs[5] = meter.Int64Counter("tenantgate.requests.cut",
 		metric.WithDescription("Requests under way that were ended because they would not be let through any more, by code."))
 	m.jobs, errs[6] = newJobs(meter)
+	m.events, errs[7] = newStripeEvents(meter)
 	if err := errors.Join(errs[:]...); err != nil {
 		return nil, fmt.Errorf("make instruments: %w", err)
 	}
@@ -87,6 +90,7 @@ func newMetrics(meter metric.Meter) (*Metrics, error) {
 		m.classes[i] = []metric.RecordOption{attrs(attribute.String("class", class))}
 	}
 	m.codes.limit, m.loads.limit, m.caches.limit, m.jobTypes.limit = maxCodes, 2*maxNames, 2*maxNames, 6*maxNames
+	m.outcomes.limit = maxNames
 	return m, nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"slices"
 	"time"
 
@@ -31,24 +32,40 @@ func (l *Ledger) ApplyEvent(ctx context.Context, ev *Event) (Outcome, error) {
 		return Ignored, nil
 	}
 	ctx = catalog.WithActor(ctx, catalog.Actor{ID: actorStripe})
-	in, err := l.ask(ctx, ev)
-	if err == nil && in.outcome != "" {
-		return in.outcome, nil
-	}
-	if err == nil {
-		err = l.host.InTx(ctx, func(tx *catalog.Tx) error {
-			r := &run{l: l, tx: tx, at: ev.Created}
-			in.outcome, err = r.event(ctx, in)
-			return err
-		})
-	}
+	outcome, err := l.apply(ctx, ev)
 	if err == nil || errors.Is(err, errOver) {
-		return in.outcome, nil
+		return outcome, nil
 	}
 	if errors.Is(err, catalog.ErrUnavailable) || ctx.Err() != nil {
 		return "", err
 	}
 	return "", errors.Join(err, l.recordFailure(ctx, ev))
+}
+
+// apply asks and writes. A panic is an error, which is recorded as any other; of its value the type alone is told.
+func (l *Ledger) apply(ctx context.Context, ev *Event) (outcome Outcome, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			l.log.ErrorContext(ctx, "billing: panic while an event was applied", "event", ev.ID, "panic", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
+			err = fmt.Errorf("applying the event panicked (%T)", p)
+		}
+	}()
+	in, err := l.ask(ctx, ev)
+	if err != nil || in.outcome != "" {
+		return in.outcome, err
+	}
+	var purged catalog.TenantID
+	err = l.host.InTx(ctx, func(tx *catalog.Tx) error {
+		r := &run{l: l, tx: tx, at: ev.Created}
+		outcome, err = r.event(ctx, in)
+		purged = r.purged
+		return err
+	})
+	if err == nil && outcome == Kept && purged != "" {
+		l.log.WarnContext(ctx, "billing: Stripe goes on with what a tenant that was removed paid for, and nobody has it: cancel it at Stripe",
+			"object", in.object, "customer", in.customer, "tenant", purged)
+	}
+	return outcome, err
 }
 
 // asked is an event with what the API said of its object.
@@ -154,10 +171,12 @@ const recordWithin = 5 * time.Second
 
 // run is one transaction's work.
 type run struct {
-	l     *Ledger
-	tx    *catalog.Tx
-	at    time.Time // of the event
-	edits []Edit
+	l       *Ledger
+	tx      *catalog.Tx
+	at      time.Time // of the event
+	edits   []Edit
+	claimed catalog.TenantID // whose the object is, looked for under the tenant's lock
+	purged  catalog.TenantID // a tenant that was removed, with whose id the object could be another's
 }
 
 // eventRow is the event's row as it is about to be written; done: it is done with already.
@@ -321,9 +340,10 @@ func (r *run) accounts(ctx context.Context, ev *Event) ([]account, error) {
 	return all, nil
 }
 
-// claim finds the tenant, takes the locks of what it pays, and writes the watermark.
+// claim finds the tenant, takes the locks of what it pays, and writes the watermark. A tenant that ended until its lock was
+// there is none.
 func (r *run) claim(ctx context.Context, w *catalog.StripeWatermark, s *state) error {
-	tenant, named, err := r.l.whose(ctx, r.tx, w, s)
+	tenant, named, err := r.whose(ctx, w, s)
 	if err != nil {
 		return err
 	}
@@ -337,23 +357,33 @@ func (r *run) claim(ctx context.Context, w *catalog.StripeWatermark, s *state) e
 			return err
 		}
 	}
+	if tenant != "" {
+		may, err := r.may(ctx, tenant, w)
+		if err != nil {
+			return err
+		}
+		if may != catalog.ClaimMay {
+			tenant = ""
+		}
+	}
+	r.claimed = tenant
 	w.TenantID, w.NamedTenant = tenant, named
 	return r.save(ctx, w, s)
 }
 
 // save writes the watermark. Its status is what rows of the object say.
 func (r *run) save(ctx context.Context, w *catalog.StripeWatermark, s *state) error {
-	w.Status, w.Price = "", ""
+	w.Status, w.Price, w.PeriodEnd = "", "", ""
 	if sub := s.subscription(); sub != nil {
-		w.Status, w.Price = sub.Status, sub.PriceID
+		w.Status, w.Price, w.PeriodEnd = sub.Status, sub.PriceID, text(orTime(sub.PeriodEnd))
 	} else if s.oneTime() {
 		w.Status = completed
 	}
-	text, err := json.Marshal(s)
+	told, err := json.Marshal(s)
 	if err != nil {
 		return fmt.Errorf("watermark: %w", err)
 	}
-	w.State, w.UpdatedAt = string(text), catalog.Timestamp(r.l.clock())
+	w.State, w.UpdatedAt = string(told), catalog.Timestamp(r.l.clock())
 	return r.tx.Stripe.PutWatermark(ctx, w)
 }
 
@@ -368,10 +398,13 @@ func (r *run) bring(ctx context.Context, w *catalog.StripeWatermark, s *state, w
 	if was != "" && was != w.TenantID {
 		return r.settle(ctx, was)
 	}
-	if was == "" {
-		return r.release(ctx, w.Object, w.TenantID)
+	if was != "" {
+		return nil
 	}
-	return nil
+	if err := r.tx.AnnounceClaim(ctx, w.TenantID, w.Customer); err != nil {
+		return err
+	}
+	return r.release(ctx, w.Object, w.TenantID)
 }
 
 // late records since when a subscription is past due.

@@ -66,8 +66,8 @@ const (
 	AttributePeriodEnd     = "current_period_end"
 	AttributeTrialEnd      = "trial_end"
 	AttributeCancels       = "cancel_at_period_end"
-	AttributePrice         = "price"
-	AttributeQuantity      = "quantity"
+	AttributePrice         = "price"    // of all items, see AttributesOf
+	AttributeQuantity      = "quantity" // likewise
 	AttributeLatestInvoice = "latest_invoice"
 )
 
@@ -83,9 +83,11 @@ func (s *Subscription) attribute(name string) string {
 	case AttributeCancels:
 		return strconv.FormatBool(s.CancelAtPeriodEnd)
 	case AttributePrice:
-		return string(s.PriceID)
+		prices, _ := AttributesOf(s.items())
+		return prices
 	case AttributeQuantity:
-		return strconv.FormatInt(s.Quantity, 10)
+		_, quantities := AttributesOf(s.items())
+		return quantities
 	case AttributeLatestInvoice:
 		return string(s.LatestInvoice)
 	}

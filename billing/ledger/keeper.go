@@ -14,22 +14,35 @@ const (
 	// it says again what Stripe said. It is well above the time between two programs' deliveries of one event, so that
 	// whichever is second finds its own work undisturbed.
 	sweepEvery = 5 * time.Second
-	// surveyEvery is how often everything is compared.
+	// surveyEvery is how often everything is compared, and surveyAgain how soon after a sweep that left something undone.
 	surveyEvery = 10 * time.Minute
+	surveyAgain = 45 * time.Second
+	// recent is how long an object of nobody is looked at in each sweep: what became known while its event was applied was
+	// not seen by that, and said nothing of it. It is well above what a transaction takes and clocks differ by.
+	recent = 5 * time.Minute
 	// sweepBatch bounds what is read at once, sweepWithin how long one sweep may take.
 	sweepBatch  = 200
 	sweepWithin = 2 * time.Minute
-	// eventsKept is how long we know that an event was applied. Stripe sends one again for three days, and by hand for thirty.
+	// eventsKept is how long we know of an event, that it was applied or that it waits. Stripe sends one again for three days,
+	// and by hand for thirty.
 	eventsKept = 90 * 24 * time.Hour
+	// nobodysKept is how long an object that belongs to nobody is known after the last event of it: longer than a year, so
+	// that what is paid by the year is still known when its tenant comes late.
+	nobodysKept = 400 * 24 * time.Hour
 	// dirtyTenants bounds how many tenants' changes are remembered until the next sweep; of more everything is compared.
 	dirtyTenants = 10_000
 )
 
+// lease is the name under which one replica sweeps for all.
+const lease = "billing_keeper"
+
 // Keeper brings in, again and again, what no event will: kept events whose tenant is known by now, late payments whose
-// grace the clock has ended, and rows that another program has written past what Stripe said. Each replica may have one: what
-// one has done, the next finds done. Make it with Keep; the caller closes it.
+// grace the clock has ended, and rows that another program has written past what Stripe said. Each replica has one, and
+// one of them works at a time; another takes over within seconds. Two at once do no harm: what one has done, the other finds
+// done. Make it with Keep; the caller closes it.
 type Keeper struct {
 	ledger *Ledger
+	every  time.Duration // between two sweeps
 	cancel context.CancelFunc
 	group  sync.WaitGroup
 
@@ -38,11 +51,15 @@ type Keeper struct {
 }
 
 // Keep starts a Keeper.
-func (l *Ledger) Keep() *Keeper {
-	k := &Keeper{ledger: l}
+func (l *Ledger) Keep() *Keeper { return l.keep(sweepEvery, catalog.DefaultLeadLife) }
+
+func (l *Ledger) keep(every, life time.Duration) *Keeper {
+	k := &Keeper{ledger: l, every: every}
 	var ctx context.Context
 	ctx, k.cancel = context.WithCancel(context.Background())
-	k.group.Go(func() { k.run(ctx) })
+	k.group.Go(func() {
+		l.host.Lead(ctx, catalog.LeadConfig{Name: lease, Life: life, Failed: k.failed}, k.run)
+	})
 	return k
 }
 
@@ -52,7 +69,7 @@ func (k *Keeper) Close() {
 	k.group.Wait()
 }
 
-// Changed tells of tenants whose subscriptions somebody has changed; none at all: anything may have.
+// Changed tells of tenants that somebody has changed, or their subscriptions; none at all: anything may have.
 func (k *Keeper) Changed(tenants ...catalog.TenantID) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -77,15 +94,24 @@ func (k *Keeper) take() (dirty map[catalog.TenantID]bool, every bool) {
 	return dirty, every
 }
 
-func (k *Keeper) run(ctx context.Context) {
-	tick := time.NewTicker(sweepEvery)
+// failed hears that it could not be found out who leads.
+func (k *Keeper) failed(err error) {
+	if !errors.Is(err, catalog.ErrUnavailable) && !errors.Is(err, catalog.ErrLeaseLost) {
+		k.ledger.log.Warn("billing: nobody may be keeping the books", "error", err)
+	}
+}
+
+// run sweeps as long as this replica leads, at first everything: what changed before nobody may have looked at.
+func (k *Keeper) run(ctx context.Context, _ catalog.Lease) error {
+	k.Changed()
+	tick := time.NewTicker(k.every)
 	defer tick.Stop()
 	survey := time.NewTicker(surveyEvery)
 	defer survey.Stop()
 	for {
 		select {
 		case <-ctx.Done():
-			return
+			return nil
 		case <-survey.C:
 			k.Changed()
 			continue
@@ -95,11 +121,15 @@ func (k *Keeper) run(ctx context.Context) {
 		within, cancel := context.WithTimeout(ctx, sweepWithin)
 		err := k.ledger.sweep(within, dirty, every)
 		cancel()
-		if err != nil && ctx.Err() == nil {
+		switch {
+		case err == nil && every:
+			survey.Reset(surveyEvery)
+		case err == nil || ctx.Err() != nil:
+		case errors.Is(err, catalog.ErrUnavailable):
 			k.Changed() // what was not done is done next time
-			if !errors.Is(err, catalog.ErrUnavailable) {
-				k.ledger.log.WarnContext(ctx, "billing: a sweep was not completed and is repeated", "error", err)
-			}
+		default:
+			survey.Reset(surveyAgain)
+			k.ledger.log.WarnContext(ctx, "billing: a sweep was not completed and is repeated", "error", err)
 		}
 	}
 }
@@ -107,22 +137,58 @@ func (k *Keeper) run(ctx context.Context) {
 // Sweep does at once, for everything, what a Keeper does again and again.
 func (l *Ledger) Sweep(ctx context.Context) error { return l.sweep(ctx, nil, true) }
 
+// sweep looks at what the clock has ended, at what was heard of lately, and at the tenants that have changed; every: at
+// everything.
 func (l *Ledger) sweep(ctx context.Context, dirty map[catalog.TenantID]bool, every bool) error {
-	var errs []error
-	errs = append(errs, l.bringIn(ctx), l.lapse(ctx))
 	if every {
-		errs = append(errs, l.compare(ctx))
-		_, err := l.host.Stripe.ForgetEvents(ctx, catalog.Timestamp(l.clock().Add(-eventsKept)), 10*sweepBatch)
-		errs = append(errs, err)
+		return errors.Join(l.bringInAll(ctx), l.lapse(ctx), l.compare(ctx), l.forget(ctx))
 	}
+	since := catalog.Timestamp(l.clock().Add(-recent))
+	lately, err := l.host.Stripe.WaitingSince(ctx, since, 50*sweepBatch)
+	errs := []error{err, l.bringIn(ctx, lately), l.lapse(ctx)}
 	for t := range dirty {
-		drift, err := l.host.Stripe.Drift(ctx, t)
-		if err == nil && drift {
-			err = l.mend(ctx, t)
+		err := l.look(ctx, t)
+		if err != nil && ends(ctx, err) {
+			return err
 		}
-		errs = append(errs, err)
+		errs = some(errs, err)
 	}
 	return errors.Join(errs...)
+}
+
+// look brings in what waits for a tenant, and mends its rows where they do not say what Stripe said.
+func (l *Ledger) look(ctx context.Context, tenant catalog.TenantID) error {
+	waiting, err := l.host.Stripe.WaitingFor(ctx, tenant, 50*sweepBatch)
+	if err == nil {
+		err = l.bringIn(ctx, waiting)
+	}
+	if err != nil && ends(ctx, err) {
+		return err
+	}
+	drift, failed := l.host.Stripe.Drift(ctx, tenant)
+	if failed == nil && drift {
+		failed = l.mend(ctx, tenant)
+	}
+	return errors.Join(err, failed)
+}
+
+// forget removes what nobody will ask for any more.
+func (l *Ledger) forget(ctx context.Context) error {
+	for _, old := range []struct {
+		kept   time.Duration
+		forget func(ctx context.Context, before string, limit int) (int, error)
+	}{{eventsKept, l.host.Stripe.ForgetEvents}, {nobodysKept, l.host.Stripe.ForgetNobodys}} {
+		for {
+			n, err := old.forget(ctx, catalog.Timestamp(l.clock().Add(-old.kept)), 10*sweepBatch)
+			if err != nil {
+				return err
+			}
+			if n < 10*sweepBatch {
+				break
+			}
+		}
+	}
+	return nil
 }
 
 // ends reports whether an error is the database's or the end of the time, so that nothing else would be done either. Any
@@ -131,27 +197,39 @@ func ends(ctx context.Context, err error) bool {
 	return errors.Is(err, catalog.ErrUnavailable) || ctx.Err() != nil
 }
 
-// bringIn applies what was kept and whose tenant is known by now.
-func (l *Ledger) bringIn(ctx context.Context) error {
-	ctx = catalog.WithActor(ctx, catalog.Actor{ID: actorStripe})
+// bringInAll applies what was kept and whose tenant is known by now.
+func (l *Ledger) bringInAll(ctx context.Context) error {
 	var errs []error
 	for after := StripeID(""); ; {
 		objects, err := l.host.Stripe.Waiting(ctx, after, sweepBatch)
 		if err != nil || len(objects) == 0 {
 			return errors.Join(append(errs, err)...)
 		}
-		for _, object := range objects {
-			err := l.host.InTx(ctx, func(tx *catalog.Tx) error {
-				r := &run{l: l, tx: tx, at: l.clock().Truncate(time.Second)}
-				return r.waited(ctx, object)
-			})
-			if err != nil && ends(ctx, err) {
+		if err := l.bringIn(ctx, objects); err != nil {
+			if ends(ctx, err) {
 				return err
 			}
 			errs = some(errs, err)
-			after = object
 		}
+		after = objects[len(objects)-1]
 	}
+}
+
+// bringIn claims those of the objects whose tenant is known by now, each in a transaction of its own.
+func (l *Ledger) bringIn(ctx context.Context, objects []StripeID) error {
+	ctx = catalog.WithActor(ctx, catalog.Actor{ID: actorStripe})
+	var errs []error
+	for _, object := range objects {
+		err := l.host.InTx(ctx, func(tx *catalog.Tx) error {
+			r := &run{l: l, tx: tx, at: l.clock().Truncate(time.Second)}
+			return r.waited(ctx, object)
+		})
+		if err != nil && ends(ctx, err) {
+			return err
+		}
+		errs = some(errs, err)
+	}
+	return errors.Join(errs...)
 }
 
 // waited claims an object that belonged to nobody.
@@ -165,7 +243,7 @@ func (r *run) waited(ctx context.Context, object StripeID) error {
 		return err
 	}
 	// It waits on: then nothing is written, however often it is looked at.
-	if tenant, named, err := r.l.whose(ctx, r.tx, w, s); err != nil || tenant == "" && named == w.NamedTenant {
+	if tenant, named, err := r.whose(ctx, w, s); err != nil || tenant == "" && named == w.NamedTenant {
 		return err
 	}
 	if err := r.claim(ctx, w, s); err != nil || w.TenantID == "" {
@@ -176,7 +254,8 @@ func (r *run) waited(ctx context.Context, object StripeID) error {
 
 // lapse has the rows of tenants follow whose late payment the clock has ended, or is about to.
 func (l *Ledger) lapse(ctx context.Context) error {
-	tenants, err := l.host.Stripe.Lapsing(ctx, 50*sweepBatch)
+	by := l.clock().Add(ahead - l.cfg.Rules.Grace())
+	tenants, err := l.host.Stripe.Lapsing(ctx, catalog.Timestamp(by), 50*sweepBatch)
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package ledger
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,6 +22,7 @@ const (
 // known is an object of the tenant's as its rows should say it.
 type known struct {
 	mark     *catalog.StripeWatermark
+	state    *state
 	want     *catalog.Subscription // nil: it gets no row of ours
 	period   bool                  // the period's end is known
 	entitled bool
@@ -30,10 +32,10 @@ type known struct {
 // is one that entitles if any of these does, and has the tenant's plan_tier follow. A tenant that is gone gets no rows, lest
 // the next one of its id has them. The tenant's lock is held.
 func (r *run) settle(ctx context.Context, tenant catalog.TenantID) error {
-	if there, err := exists(ctx, r.tx, tenant); err != nil || !there {
+	if there, err := r.exists(ctx, tenant); err != nil || !there {
 		return err
 	}
-	marks, err := r.tx.Stripe.WatermarksOfTenant(ctx, tenant)
+	objects, plans, err := r.objects(ctx, tenant)
 	if err != nil {
 		return err
 	}
@@ -42,11 +44,8 @@ func (r *run) settle(ctx context.Context, tenant catalog.TenantID) error {
 		return err
 	}
 	var all []known
-	for i := range marks {
-		k, err := r.wanted(&marks[i])
-		if err != nil {
-			return err
-		}
+	for _, k := range objects {
+		r.want(&k, plans)
 		if k.want == nil {
 			continue
 		}
@@ -68,26 +67,47 @@ func (r *run) settle(ctx context.Context, tenant catalog.TenantID) error {
 	return r.follow(ctx, tenant, all, entitling)
 }
 
-// wanted is what rows of an object should say.
-func (r *run) wanted(w *catalog.StripeWatermark) (known, error) {
-	k := known{mark: w}
-	s, err := decodeState(w)
+// objects are the tenant's objects, and the plans that sell what they are to.
+func (r *run) objects(ctx context.Context, tenant catalog.TenantID) ([]known, []catalog.PricingPlan, error) {
+	marks, err := r.tx.Stripe.WatermarksOfTenant(ctx, tenant)
 	if err != nil {
-		return k, err
+		return nil, nil, err
 	}
+	all := make([]known, len(marks))
+	var prices []StripeID
+	for i := range marks {
+		all[i].mark = &marks[i]
+		if all[i].state, err = decodeState(&marks[i]); err != nil {
+			return nil, nil, err
+		}
+		if sub := all[i].state.subscription(); sub != nil {
+			for _, item := range sub.items() {
+				prices = append(prices, item.PriceID)
+			}
+		}
+	}
+	slices.Sort(prices)
+	plans, err := r.tx.PlansOfPrices(ctx, slices.Compact(prices))
+	return all, plans, err
+}
+
+// want says what rows of an object should say; nothing, if it is none that has rows.
+func (r *run) want(k *known, plans []catalog.PricingPlan) {
+	w, s := k.mark, k.state
 	row := &catalog.Subscription{TenantID: w.TenantID, StripeSubID: new(string(w.Object)), StripeCustID: orNil(string(w.Customer))}
 	switch sub := s.subscription(); {
 	case sub != nil:
 		row.Status, row.PaymentType = new(sub.Status), new(paymentSub)
-		row.CancelAtPeriodEnd, row.AmountCents = new(sub.CancelAtPeriodEnd), sub.AmountCents
+		row.CancelAtPeriodEnd, row.AmountCents, row.ProductName = new(sub.CancelAtPeriodEnd), sub.AmountCents, orNil(sub.ProductName)
 		row.CurrentPeriodEnd, row.TrialEnd = orTime(sub.PeriodEnd), orTime(sub.TrialEnd)
 		k.period = row.CurrentPeriodEnd != nil
 		if row.CreatedAt = orTime(sub.Created); row.CreatedAt == nil {
 			row.CreatedAt = orTime(s.Last.At)
 		}
-		row.ProductName = orNil(sub.ProductName)
-		plan := w.Plan
-		if plan == "" {
+		plan, item := sub.sold(plans)
+		if item != nil {
+			row.AmountCents, row.ProductName = item.AmountCents, orNil(item.ProductName)
+		} else {
 			plan = r.l.plan(w, s)
 		}
 		row.PlanTier = orNil(string(plan))
@@ -98,10 +118,9 @@ func (r *run) wanted(w *catalog.StripeWatermark) (known, error) {
 		row.Status, row.PaymentType, row.PlanTier = new(completed), new(paymentOneTime), new(planOneTime)
 		row.CancelAtPeriodEnd, row.AmountCents, row.CreatedAt = new(false), s.Session.AmountCents, orTime(s.Session.Created)
 	default:
-		return k, nil
+		return
 	}
 	k.want = row
-	return k, nil
 }
 
 // oneTime reports whether the object is a payment that was made.
@@ -270,8 +289,8 @@ func (r *run) follow(ctx context.Context, tenant catalog.TenantID, all []known, 
 		ended = ended || k.mark.Entitles
 		tier := text(k.want.PlanTier)
 		gave[tier], gave[r.l.cfg.Rules.PlanKey(now, &tier, nil)] = true, true
-		if k.entitled != k.mark.Entitles {
-			if err := r.tx.Stripe.SetEntitles(ctx, k.mark.Object, k.entitled); err != nil {
+		if k.entitled != k.mark.Entitles || tier != k.mark.PlanTier {
+			if err := r.tx.Stripe.SetSettled(ctx, k.mark.Object, k.entitled, tier); err != nil {
 				return err
 			}
 		}

@@ -23,13 +23,14 @@ type Subscription struct {
 	CanceledAt        time.Time
 	EndedAt           time.Time
 	CancelAtPeriodEnd bool // also where cancel_at names the period's end
-	// PriceID and what follows are the first item's (the plan's in old shapes).
+	// PriceID and what follows are the one item's, of several that of the highest amount; see SetItems.
 	PriceID     StripeID
 	ProductID   StripeID
 	ProductName string // nickname of the price, or the expanded product's name; "" where Stripe does not say
 	Quantity    int64
 	AmountCents *int64 // unit amount × quantity in minor units; nil: not known, tiered, or beyond 32 bits
 	Currency    string // ISO 4217, lower case
+	Items       []Item `json:",omitempty"` // all items, where there are several
 	Livemode    bool
 	// LatestInvoice is the invoice that the status is about.
 	LatestInvoice StripeID

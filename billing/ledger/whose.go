@@ -9,57 +9,73 @@ import (
 
 // whose says which tenant an object belongs to: the one whose name our checkout signed for this customer; else the one that is
 // on record for the object; else, where unsigned names are trusted, the one that it names; else the one that all records of
-// the customer name. named is a tenant that counts once it is there.
-func (l *Ledger) whose(ctx context.Context, tx *catalog.Tx, w *catalog.StripeWatermark, s *state) (tenant catalog.TenantID, named string, err error) {
+// the customer name. named is a tenant that counts once it is there. What an earlier tenant of an id paid with is not that of
+// the next one, whatever names it.
+func (r *run) whose(ctx context.Context, w *catalog.StripeWatermark, s *state) (tenant catalog.TenantID, named string, err error) {
 	metadata := s.metadata()
 	for _, m := range metadata {
-		if l.signer == nil {
+		if r.l.signer == nil {
 			break
 		}
-		if signed, ok := l.signer.Claims(m, string(w.Customer)); ok {
-			if there, err := exists(ctx, tx, signed); err != nil || there {
+		if signed, ok := r.l.signer.Claims(m, string(w.Customer)); ok {
+			switch may, err := r.may(ctx, signed, w); {
+			case err != nil || may == catalog.ClaimMay:
 				return signed, "", err
+			case may == catalog.ClaimGone:
+				return "", string(signed), nil
 			}
-			return "", string(signed), nil
 		}
 	}
 	if w.TenantID != "" {
-		if there, err := exists(ctx, tx, w.TenantID); err != nil || there {
+		if may, err := r.may(ctx, w.TenantID, w); err != nil || may == catalog.ClaimMay {
 			return w.TenantID, "", err
 		}
 	}
-	recorded, err := tx.Stripe.SubscriptionTenants(ctx, w.Object)
+	recorded, err := r.tx.Stripe.SubscriptionTenants(ctx, w.Object)
 	if err != nil || len(recorded) == 1 {
-		return present(ctx, tx, one(recorded), "", err)
+		return r.present(ctx, one(recorded), w, "", err)
 	}
-	if l.cfg.TrustMetadata {
+	if r.l.cfg.TrustMetadata {
 		for _, m := range append(metadata, reference(s)) {
 			claimed := catalog.TenantID(m[MetadataTenant])
 			if claimed == "" {
 				continue
 			}
-			if there, err := exists(ctx, tx, claimed); err != nil || there {
+			switch may, err := r.may(ctx, claimed, w); {
+			case err != nil || may == catalog.ClaimMay:
 				return claimed, "", err
+			case may == catalog.ClaimGone:
+				named = string(claimed)
 			}
-			named = string(claimed)
 		}
 	}
 	if w.Customer == "" {
 		return "", named, nil
 	}
-	recorded, err = tx.Stripe.CustomerTenants(ctx, w.Customer)
-	return present(ctx, tx, one(recorded), named, err)
+	recorded, err = r.tx.Stripe.CustomerTenants(ctx, w.Customer)
+	return r.present(ctx, one(recorded), w, named, err)
 }
 
 // present is the tenant if it is there, else nobody: what records name may be gone, or not be there yet.
-func present(ctx context.Context, tx *catalog.Tx, tenant catalog.TenantID, named string, err error) (catalog.TenantID, string, error) {
+func (r *run) present(
+	ctx context.Context, tenant catalog.TenantID, w *catalog.StripeWatermark, named string, err error,
+) (catalog.TenantID, string, error) {
 	if err != nil || tenant == "" {
 		return "", named, err
 	}
-	if there, err := exists(ctx, tx, tenant); err != nil || there {
+	if may, err := r.may(ctx, tenant, w); err != nil || may == catalog.ClaimMay {
 		return tenant, named, err
 	}
 	return "", named, nil
+}
+
+// may asks whether the object may be the tenant's, and notes if it is of an earlier one.
+func (r *run) may(ctx context.Context, tenant catalog.TenantID, w *catalog.StripeWatermark) (catalog.Claim, error) {
+	may, err := r.tx.Stripe.Claim(ctx, tenant, w.Object, w.Customer)
+	if err == nil && may == catalog.ClaimPurged {
+		r.purged = tenant
+	}
+	return may, err
 }
 
 // reference is the client_reference_id of the object's session, as metadata.
@@ -78,8 +94,12 @@ func one(tenants []catalog.TenantID) catalog.TenantID {
 	return tenants[0]
 }
 
-func exists(ctx context.Context, tx *catalog.Tx, tenant catalog.TenantID) (bool, error) {
-	_, err := tx.Tenants.Get(ctx, tenant)
+// exists reports whether a tenant is there; the one that claim has just looked for is.
+func (r *run) exists(ctx context.Context, tenant catalog.TenantID) (bool, error) {
+	if tenant != "" && tenant == r.claimed {
+		return true, nil
+	}
+	_, err := r.tx.Tenants.Get(ctx, tenant)
 	if errors.Is(err, catalog.ErrNotFound) {
 		return false, nil
 	}

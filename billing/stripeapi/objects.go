@@ -63,6 +63,7 @@ func decodeSubscription(raw json.RawMessage) (ledger.Subscription, error) {
 		s.LatestInvoice = ledger.StripeID(o.LatestInvoice.ID)
 	}
 	if o.Items != nil {
+		items := make([]ledger.Item, 0, len(o.Items.Data))
 		for i, item := range o.Items.Data {
 			if item == nil {
 				continue
@@ -70,11 +71,9 @@ func decodeSubscription(raw json.RawMessage) (ledger.Subscription, error) {
 			if end := moment(item.CurrentPeriodEnd); end.After(s.PeriodEnd) {
 				s.PeriodEnd = end
 			}
-			if i == 0 && item.Price != nil {
-				takePrice(&s, item.Price)
-				s.Quantity, s.AmountCents = amounts.first()
-			}
+			items = append(items, amounts.item(i, item.Price))
 		}
+		s.SetItems(items)
 	}
 	if o.CancelAt > 0 && moment(o.CancelAt).Equal(s.PeriodEnd) {
 		s.CancelAtPeriodEnd = true
@@ -104,33 +103,29 @@ type itemAmounts struct {
 	} `json:"items"`
 }
 
-// first is the first item's quantity, 1 where none is said, and amount, nil where it is not known.
-func (a *itemAmounts) first() (quantity int64, cents *int64) {
-	quantity = 1
-	if len(a.Items.Data) == 0 || a.Items.Data[0] == nil {
-		return quantity, nil
+// item is item number i, of that price: quantity 1 where none is said, no amount where it is not known.
+func (a *itemAmounts) item(i int, p *stripe.Price) ledger.Item {
+	item := ledger.Item{Quantity: 1}
+	if p != nil {
+		item.PriceID, item.ProductName, item.Currency = ledger.StripeID(p.ID), p.Nickname, string(p.Currency)
+		if p.Product != nil {
+			item.ProductID = ledger.StripeID(p.Product.ID)
+		}
 	}
-	item := a.Items.Data[0]
-	if item.Quantity != nil {
-		quantity = *item.Quantity
+	if i >= len(a.Items.Data) || a.Items.Data[i] == nil {
+		return item
 	}
-	if item.Price == nil || item.Price.Cents == nil {
-		return quantity, nil
+	of := a.Items.Data[i]
+	if of.Quantity != nil {
+		item.Quantity = *of.Quantity
 	}
-	if unit := *item.Price.Cents; unit >= 0 && quantity > 0 && unit <= math.MaxInt32/quantity {
-		cents = new(unit * quantity)
+	if of.Price == nil || of.Price.Cents == nil {
+		return item
 	}
-	return quantity, cents
-}
-
-func takePrice(s *ledger.Subscription, p *stripe.Price) {
-	s.PriceID, s.ProductName = ledger.StripeID(p.ID), p.Nickname
-	if p.Product != nil {
-		s.ProductID = ledger.StripeID(p.Product.ID)
+	if unit := *of.Price.Cents; unit >= 0 && item.Quantity > 0 && unit <= math.MaxInt32/item.Quantity {
+		item.AmountCents = new(unit * item.Quantity)
 	}
-	if s.Currency == "" {
-		s.Currency = string(p.Currency)
-	}
+	return item
 }
 
 // inColumn reports whether an amount fits into the column of amounts, 32 bits.

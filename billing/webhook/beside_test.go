@@ -85,6 +85,36 @@ func TestWhatAnotherProgramWritesPastUsIsPutRight(t *testing.T) {
 	})
 }
 
+// fh-saas's handler of an update reads the period's end where current API versions do not have it, and the plan from metadata
+// of its own: what it writes locks a late payer out before its grace ends, and takes a plan's features away.
+func TestPeriodAndPlanThatAnotherProgramWritesPastUsArePutRight(t *testing.T) {
+	onBothEngines(t, func(t *testing.T, url string) {
+		r := newRig(t, url, rigConfig{})
+		late := r.acme("past_due").but(func(s *sub) { s.price = "price_pro_m" })
+		r.deliver(event("evt_1", "customer.subscription.updated", start, late.object(currentShape), obj{"status": "active"}))
+		upserts := func(end *string) {
+			_, err := r.host.Subscriptions.Change(t.Context(), r.only("acme").ID, func(row *catalog.Subscription) error {
+				row.PlanTier, row.CurrentPeriodEnd = new("monthly"), end
+				return nil
+			})
+			r.must(err)
+			r.must(r.ledger.Sweep(t.Context()))
+			if row := r.only("acme"); str(row.PlanTier) != "pro" || str(row.CurrentPeriodEnd) != "2026-07-01T12:00:00" {
+				t.Errorf("row %s", describe(row))
+			}
+		}
+		upserts(nil)
+		if !r.entitled("acme", billing.Config{}) {
+			t.Error("a payer in grace is locked out")
+		}
+		upserts(new("2036-07-01T12:00:00"))
+		r.advance(40 * 24 * time.Hour)
+		if r.entitled("acme", billing.Config{}) {
+			t.Error("who does not pay gets in for ten years")
+		}
+	})
+}
+
 func TestWhenOneSubscriptionEndsTheOtherBecomesTheNewest(t *testing.T) {
 	onBothEngines(t, func(t *testing.T, url string) {
 		r := newRig(t, url, rigConfig{})

@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/rand/v2"
 	"net/http"
 	"os"
@@ -14,12 +15,16 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/tenantgate/tenantgate/billing"
+	"github.com/tenantgate/tenantgate/billing/ledger"
 	"github.com/tenantgate/tenantgate/catalog"
 	"github.com/tenantgate/tenantgate/internal/faultwire"
 	"github.com/tenantgate/tenantgate/internal/pgtest"
+	"github.com/tenantgate/tenantgate/internal/secret"
 )
 
 // Twenty deliveries of one event at once, on two replicas: one effect, one row.
@@ -57,6 +62,44 @@ func TestTwentyDeliveriesAtOnceAreOne(t *testing.T) {
 		}
 		if a.only("acme"); a.audits("subscription.created") != 1 || a.audits("subscription.updated") != 2 {
 			t.Errorf("%d and %d effects", a.audits("subscription.created"), a.audits("subscription.updated"))
+		}
+	})
+}
+
+// A panic in the middle is a failure as any other: nothing is half written, the event is recorded as failed and succeeds when
+// Stripe sends it again, and of what was sent nothing is told.
+func TestAPanicWhileAnEventIsAppliedIsAFailure(t *testing.T) {
+	const canary = "canary-4242 of ada@example.com"
+	onBothEngines(t, func(t *testing.T, url string) {
+		r := newRig(t, url, rigConfig{})
+		var armed atomic.Bool
+		rules, err := billing.New(billing.Config{})
+		r.must(err)
+		log := slog.New(slog.NewTextHandler(r.log, nil))
+		r.h = New(Config{Secrets: secret.New(testSecret)}, Deps{Clock: r.clock, Log: log, Ledger: ledger.New(ledger.Config{Rules: rules}, ledger.Deps{
+			Host: r.host, Signer: r.signer, Log: log, Clock: func() time.Time {
+				if armed.Swap(false) { // first asked within the transaction
+					panic(fmt.Errorf("%s", canary))
+				}
+				return r.clock()
+			},
+		})})
+		e := event("evt_1", "customer.subscription.created", start, r.acme("active").but(func(s *sub) { s.more = obj{"description": canary} }).object(currentShape), nil)
+		armed.Store(true)
+		if code, body := r.post(e.json()); code != http.StatusInternalServerError || strings.Contains(body, "canary") || !strings.Contains(body, "internal_error") {
+			t.Errorf("%d %s", code, body)
+		}
+		if armed.Load() || len(r.rows("acme")) != 0 || r.tier("acme") != "free" || r.audits("subscription.created") != 0 {
+			t.Errorf("armed still %v; %d rows, plan %q are half written", armed.Load(), len(r.rows("acme")), r.tier("acme"))
+		}
+		if got := r.webhookRows("evt_1"); !slices.Equal(got, []string{"failed"}) {
+			t.Errorf("rows of the event: %q", got)
+		}
+		if text := r.log.String(); !strings.Contains(text, "panic") || !strings.Contains(text, "evt_1") || strings.Contains(text, "canary") || strings.Contains(text, "ada@") {
+			t.Errorf("the log: %s", text)
+		}
+		if got := r.deliver(e); got != "processed" || str(r.only("acme").Status) != "active" || !slices.Equal(r.webhookRows("evt_1"), []string{"processed"}) {
+			t.Errorf("sent again: %q, rows of the event %q", got, r.webhookRows("evt_1"))
 		}
 	})
 }

@@ -164,9 +164,7 @@ func readSubscription(object json.RawMessage) (*ledger.Subscription, error) {
 	if f.err == nil && s.Status == "" {
 		f.err = odd("the subscription has no status")
 	}
-	if len(items) > 0 {
-		items[0].into(s)
-	}
+	s.SetItems(sold(items))
 	return s, f.err
 }
 
@@ -185,14 +183,19 @@ type price struct {
 	currency    string
 }
 
-func (i *item) into(s *ledger.Subscription) {
-	s.PriceID, s.ProductID, s.ProductName, s.Quantity = i.price.id, i.price.product, i.price.name, i.quantity
-	if i.price.currency != "" {
-		s.Currency = i.price.currency
+// sold are the items as the ledger has them.
+func sold(items []item) []ledger.Item {
+	all := make([]ledger.Item, len(items))
+	for n := range items {
+		i := &items[n]
+		all[n] = ledger.Item{
+			PriceID: i.price.id, ProductID: i.price.product, ProductName: i.price.name, Quantity: i.quantity, Currency: i.price.currency,
+		}
+		if i.price.amountKnown && i.quantity > 0 && i.price.amount <= math.MaxInt32/i.quantity {
+			all[n].AmountCents = new(i.price.amount * i.quantity)
+		}
 	}
-	if i.price.amountKnown && i.quantity > 0 && i.price.amount <= math.MaxInt32/i.quantity {
-		s.AmountCents = new(i.price.amount * i.quantity)
-	}
+	return all
 }
 
 // periodEnd is the latest end of the items' periods.
@@ -315,10 +318,11 @@ func readBefore(previous json.RawMessage) (map[string]string, error) {
 	}
 	items := f.items("items", was["items"])
 	if len(items) > 0 {
-		if items[0].price.id != "" {
-			before[ledger.AttributePrice] = string(items[0].price.id)
+		prices, quantities := ledger.AttributesOf(sold(items))
+		if prices != "" {
+			before[ledger.AttributePrice] = prices
 		}
-		before[ledger.AttributeQuantity] = fmt.Sprint(items[0].quantity)
+		before[ledger.AttributeQuantity] = quantities
 		if end := periodEnd(items); !end.IsZero() {
 			moment(ledger.AttributePeriodEnd, end)
 		}

@@ -154,6 +154,109 @@ func TestAnyDeliveryEndsInStripesState(t *testing.T) {
 	})
 }
 
+// Whatever order Stripe lists a subscription's items in, its plan is the highest that one of their prices buys, and its rows are
+// the same: from both shapes, from events and from what the API says.
+func TestTheOrderOfItemsChangesNothing(t *testing.T) {
+	url := pgtest.New(t)
+	source := &truth{subs: map[ledger.StripeID]ledger.Subscription{}}
+	events, asks := newRig(t, url, rigConfig{}), openRig(t, url, rigConfig{source: source})
+	for level, p := range []catalog.PlanID{"zero", "basic", "pro", "also_pro"} {
+		plan := &catalog.PricingPlan{ID: p, StripePriceMonthly: new("price_" + string(p) + "_m"), TierLevel: new(int64(min(level, 2)))}
+		if p == "basic" || p == "pro" {
+			_, err := events.host.PricingPlans.Change(t.Context(), p, func(row *catalog.PricingPlan) error {
+				row.TierLevel = plan.TierLevel
+				return nil
+			})
+			events.must(err)
+			continue
+		}
+		events.must(events.host.PricingPlans.Insert(t.Context(), plan))
+	}
+	wants := map[string]string{"price_zero_m": "zero", "price_basic_m": "basic", "price_pro_m": "pro", "price_also_pro_m": "also_pro"}
+	n := 0
+	rapid.Check(t, func(rt *rapid.T) {
+		prices := rapid.SliceOfNDistinct(rapid.SampledFrom([]string{
+			"price_zero_m", "price_basic_m", "price_pro_m", "price_also_pro_m", "price_seats", "price_calls",
+		}), 2, 6, rapid.ID[string]).Draw(rt, "prices")
+		want := ""
+		for _, p := range []string{"price_also_pro_m", "price_pro_m", "price_basic_m", "price_zero_m"} { // of two as high the smaller id
+			if want == "" && slices.Contains(prices, p) {
+				want = wants[p]
+			}
+		}
+		row := ""
+		for i := range 3 {
+			n++
+			id, tenant := fmt.Sprintf("sub_i%d", n), fmt.Sprintf("i%d", n)
+			events.must(events.host.Tenants.Insert(t.Context(), &catalog.TenantCatalog{ID: catalog.TenantID(tenant)}))
+			order := rapid.Permutation(prices).Draw(rt, "order")
+			v := rapid.SampledFrom([]shape{oldShape, currentShape}).Draw(rt, "shape")
+			s := events.acme("active").but(func(s *sub) {
+				s.id, s.customer, s.metadata = id, "cus_"+id, events.signed(tenant, "cus_"+id)
+				s.metadata["plan_tier"] = "" // nothing but prices says the plan
+			})
+			s.more = obj{"items": items(v, s.end, order), "plan": nil}
+			e := event("evt_"+id, "customer.subscription.created", start, s.object(v), nil)
+			replica := events
+			if i == 2 {
+				replica, source.subs[ledger.StripeID(id)] = asks, fetched(t, e)
+			}
+			replica.deliver(e)
+			got := events.only(catalog.TenantID(tenant))
+			if str(got.PlanTier) != want || events.tier(catalog.TenantID(tenant)) != want {
+				rt.Fatalf("%v: plan %q, want %q", order, str(got.PlanTier), want)
+			}
+			got.TenantID, got.StripeSubID, got.StripeCustID = "", nil, nil
+			if row == "" {
+				row = describe(got)
+			}
+			if describe(got) != row {
+				rt.Fatalf("%v:\n%s\nwant\n%s", order, describe(got), row)
+			}
+		}
+	})
+}
+
+// items is a list of items to those prices; each price's amount goes by its name.
+func items(v shape, end time.Time, prices []string) obj {
+	var data []any
+	for _, p := range prices {
+		it := obj{"id": "si_" + p, "quantity": len(p), "price": obj{"id": p, "product": "prod_" + p, "unit_amount": 100 * len(p), "currency": "usd", "nickname": p}}
+		if v == currentShape {
+			it["current_period_end"] = end.Unix()
+		}
+		data = append(data, it)
+	}
+	return obj{"object": "list", "data": data}
+}
+
+// Two updates of one second that change the items say which came last, whatever order the items are in.
+func TestItemsBeforeSayWhichUpdateCameLast(t *testing.T) {
+	r := newRig(t, "sqlite:"+filepath.Join(t.TempDir(), "host.db"), rigConfig{})
+	for n, order := range permutations(2) {
+		id, tenant := fmt.Sprintf("sub_%d", n), fmt.Sprintf("t%d", n)
+		r.must(r.host.Tenants.Insert(t.Context(), &catalog.TenantCatalog{ID: catalog.TenantID(tenant)}))
+		with := func(prices ...string) sub {
+			return r.acme("active").but(func(s *sub) {
+				s.id, s.customer, s.metadata = id, "cus_"+id, r.signed(tenant, "cus_"+id)
+				s.more = obj{"items": items(currentShape, s.end, prices)}
+			})
+		}
+		first, second := with("price_basic_m", "price_seats"), with("price_pro_m", "price_seats")
+		r.deliver(event("evt_c"+id, "customer.subscription.created", start, with("price_seats", "price_calls").object(currentShape), nil))
+		updates := []obj{
+			event("evt_z"+id, "customer.subscription.updated", at(9), first.object(currentShape), obj{"items": items(currentShape, first.end, []string{"price_calls", "price_seats"})}),
+			event("evt_a"+id, "customer.subscription.updated", at(9), second.object(currentShape), obj{"items": items(currentShape, first.end, []string{"price_seats", "price_basic_m"})}),
+		}
+		for _, i := range order {
+			r.deliver(updates[i])
+		}
+		if got := r.tier(catalog.TenantID(tenant)); got != "pro" {
+			t.Errorf("order %v: plan %s", order, got)
+		}
+	}
+}
+
 // truth is a Source that has what Stripe has by now.
 type truth struct {
 	subs map[ledger.StripeID]ledger.Subscription

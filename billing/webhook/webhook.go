@@ -54,7 +54,21 @@ type Deps struct {
 	Clock func() time.Time
 	// Log hears of what was refused and what failed. Nil: nobody does.
 	Log *slog.Logger
+	// Seen hears what became of each delivery: an Outcome of the ledger's, or one of the words below. Nil: nobody does.
+	Seen func(r *http.Request, outcome string)
 }
+
+// What becomes of a delivery beside the ledger's outcomes.
+const (
+	Failed           = "failed"            // 500
+	Unavailable      = "unavailable"       // 503
+	RefusedSignature = "refused_signature" // missing, of no secret of ours, or too old: a refused credential
+	RefusedSize      = "refused_size"
+	RefusedJSON      = "refused_json"  // not said to be JSON
+	RefusedEvent     = "refused_event" // signed, and not an event that can be
+	RefusedMode      = "refused_mode"  // of the other mode, live or test
+	RefusedBody      = "refused_body"  // it did not arrive whole
+)
 
 // Handler is the endpoint. Make it with New.
 type Handler struct {
@@ -62,12 +76,13 @@ type Handler struct {
 	ledger  Applier
 	clock   func() time.Time
 	log     *slog.Logger
+	seen    func(r *http.Request, outcome string)
 	quiet   *quiet
 }
 
 // New makes a Handler; nil without a secret.
 func New(cfg Config, deps Deps) *Handler {
-	h := &Handler{secrets: parseSecrets(cfg.Secrets), ledger: deps.Ledger, clock: deps.Clock, log: deps.Log}
+	h := &Handler{secrets: parseSecrets(cfg.Secrets), ledger: deps.Ledger, clock: deps.Clock, log: deps.Log, seen: deps.Seen}
 	if len(h.secrets) == 0 {
 		return nil
 	}
@@ -76,6 +91,9 @@ func New(cfg Config, deps Deps) *Handler {
 	}
 	if h.log == nil {
 		h.log = slog.New(slog.DiscardHandler)
+	}
+	if h.seen == nil {
+		h.seen = func(*http.Request, string) {}
 	}
 	h.quiet = &quiet{clock: h.clock}
 	return h
@@ -116,25 +134,29 @@ func refusalOf(status int) refusal {
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	now := h.clock()
 	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
-		h.refuse(w, r, http.StatusUnsupportedMediaType, errors.New("send application/json"))
+		h.refuse(w, r, http.StatusUnsupportedMediaType, RefusedJSON, errors.New("send application/json"))
 		return
 	}
 	if r.ContentLength > MaxBody {
-		h.refuse(w, r, http.StatusRequestEntityTooLarge, errors.New("an event has at most 1 MiB"))
+		h.refuse(w, r, http.StatusRequestEntityTooLarge, RefusedSize, errors.New("an event has at most 1 MiB"))
 		return
 	}
 	sig, err := parseSignature(r.Header.Values(signatureHeader), now)
 	if err != nil {
-		h.refuse(w, r, http.StatusBadRequest, err)
+		h.refuse(w, r, http.StatusBadRequest, RefusedSignature, err)
 		return
 	}
 	body, status, err := readBody(w, r)
 	if err != nil {
-		h.refuse(w, r, status, err)
+		why := RefusedBody
+		if status == http.StatusRequestEntityTooLarge {
+			why = RefusedSize
+		}
+		h.refuse(w, r, status, why, err)
 		return
 	}
 	if !sig.verify(h.secrets, body) {
-		h.refuse(w, r, http.StatusBadRequest, errBadSignature)
+		h.refuse(w, r, http.StatusBadRequest, RefusedSignature, errBadSignature)
 		return
 	}
 	e, err := readEnvelope(body)
@@ -146,7 +168,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		ev, err = e.read()
 	}
 	if err != nil {
-		h.refuse(w, r, http.StatusBadRequest, err)
+		h.refuse(w, r, http.StatusBadRequest, RefusedEvent, err)
 		return
 	}
 	h.apply(w, r, &e, ev)
@@ -169,13 +191,16 @@ func (h *Handler) apply(w http.ResponseWriter, r *http.Request, e *envelope, ev 
 	}
 	switch {
 	case err == nil:
+		h.seen(r, string(outcome))
 		reply(w, outcome)
 	case errors.Is(err, ledger.ErrMode):
-		h.refuse(w, r, http.StatusBadRequest, errMode)
+		h.refuse(w, r, http.StatusBadRequest, RefusedMode, errMode)
 	case errors.Is(err, catalog.ErrUnavailable):
+		h.seen(r, Unavailable)
 		h.log.ErrorContext(ctx, "stripe event not applied: the host database is unavailable; Stripe sends it again", "event", e.ID, "type", e.Type, "error", err)
 		write(w, refusalOf(http.StatusServiceUnavailable), "The host database cannot be reached. Send the event again.")
 	default:
+		h.seen(r, Failed)
 		h.log.ErrorContext(ctx, "stripe event failed and is recorded so; Stripe sends it again", "event", e.ID, "type", e.Type, "error", err)
 		write(w, refusalOf(http.StatusInternalServerError), "The fault has been recorded. Send the event again.")
 	}
@@ -197,8 +222,9 @@ func readBody(w http.ResponseWriter, r *http.Request) (body []byte, status int, 
 	return body, 0, nil
 }
 
-// refuse answers and logs, the latter not more often than quiet allows.
-func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, status int, err error) {
+// refuse answers, counts and logs, the latter not more often than quiet allows.
+func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, status int, why string, err error) {
+	h.seen(r, why)
 	if say, unsaid := h.quiet.may(); say {
 		h.log.WarnContext(r.Context(), "stripe event refused", "status", status, "reason", reason(err), "unlogged_before", unsaid)
 	}

@@ -9,10 +9,12 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/tenantgate/tenantgate/config"
 	"github.com/tenantgate/tenantgate/internal/gatetest"
 	"github.com/tenantgate/tenantgate/internal/pgtest"
+	"github.com/tenantgate/tenantgate/internal/secret"
 	"github.com/tenantgate/tenantgate/internal/smalldisk"
 )
 
@@ -64,6 +66,7 @@ func TestDenialsAreCountedInTheAuditLog(t *testing.T) {
 		w, err := gatetest.Start(t.Context(), gatetest.Options{HostURL: dsn, App: echo, People: people, Configure: func(cfg *config.Config) {
 			cfg.TrustedProxies = []string{"127.0.0.1/32"}
 			cfg.Admin.PublicURL = "http://localhost:9901"
+			cfg.Billing.Stripe.WebhookSecret = secret.New(webhookSecret)
 		}})
 		if err != nil {
 			t.Fatal(err)
@@ -105,6 +108,18 @@ func TestDenialsAreCountedInTheAuditLog(t *testing.T) {
 			}
 			return res.StatusCode == http.StatusForbidden
 		})
+		for _, signature := range []string{"", "t=1,v1=00", fmt.Sprintf("t=%d,v1=%064x", time.Now().Unix(), 7)} {
+			res, body, err := do(plain, "POST", w.URL+"/_gate/webhooks/stripe",
+				from("203.0.114.7", "Content-Type", "application/json", "Stripe-Signature", signature), strings.NewReader(`{"typed":1}`))
+			if err != nil || res.StatusCode != http.StatusBadRequest {
+				t.Errorf("a delivery that is not signed: %v %s", err, body)
+			}
+		}
+		metrics := httptest.NewRecorder()
+		w.Gate.AdminHandler().ServeHTTP(metrics, httptest.NewRequestWithContext(t.Context(), "GET", "http://localhost:9901/metrics", nil))
+		if !strings.Contains(metrics.Body.String(), `tenantgate_stripe_events_total{outcome="refused_signature"} 3`) {
+			t.Error("refused signatures are not in the metrics")
+		}
 		admin := httptest.NewRequestWithContext(t.Context(), "GET", "http://localhost:9901/api/v1/whoami", nil)
 		admin.RemoteAddr = "192.0.2.200:4711"
 		admin.Header.Set("X-Forwarded-For", "203.0.113.200") // nobody is believed there
@@ -117,7 +132,7 @@ func TestDenialsAreCountedInTheAuditLog(t *testing.T) {
 			"203.0.113.0/24||unauthenticated|203.0.113.0/24": 4, "2001:db8:1:2::/64||invalid_token|2001:db8:1:2::/64": 2,
 			"203.0.113.0/24||bad_path|203.0.113.0/24": 1, "203.0.113.0/24||bad_request|203.0.113.0/24": 1,
 			"203.0.113.0/24||unknown_user|203.0.113.0/24": 1, "id-eve||unknown_user|": int64(blocked),
-			"192.0.2.0/24||unauthenticated|192.0.2.0/24": 1,
+			"192.0.2.0/24||unauthenticated|192.0.2.0/24": 1, "203.0.114.0/24||invalid_token|203.0.114.0/24": 3,
 		}
 		got := counted(t, dsn)
 		if fmt.Sprint(got) != fmt.Sprint(want) {
