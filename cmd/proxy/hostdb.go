@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/user"
 	"strconv"
@@ -32,14 +33,26 @@ func openHost(ctx context.Context, cfg catalog.Config, f func(context.Context, *
 
 // change runs f in one transaction and, once that is committed, prints what f returns.
 func (p *program) change(ctx context.Context, out format, f func(context.Context, *catalog.Tx) (record, error)) error {
+	return p.changeRemarked(ctx, out, func(ctx context.Context, tx *catalog.Tx) (record, string, error) {
+		done, err := f(ctx, tx)
+		return done, "", err
+	})
+}
+
+// changeRemarked is change with a line for standard error once it is done; "": none.
+func (p *program) changeRemarked(ctx context.Context, out format, f func(context.Context, *catalog.Tx) (record, string, error)) error {
 	return p.withHost(ctx, func(ctx context.Context, host *catalog.HostDatabase) error {
 		var done record
+		var remark string
 		err := host.InTx(ctx, func(tx *catalog.Tx) (err error) {
-			done, err = f(ctx, tx)
+			done, remark, err = f(ctx, tx)
 			return err
 		})
 		if err != nil {
 			return err
+		}
+		if remark != "" {
+			_, _ = fmt.Fprintf(p.err, "warning: %s\n", printable(remark))
 		}
 		return writeOne(p.out, out, done)
 	})

@@ -40,7 +40,9 @@ type kind[ID ~string, T any] struct {
 	unlock func(context.Context, []T) error
 	// wrote hears, in the transaction, of a row that create or update has written and of the columns that were given; nil:
 	// nobody does.
-	wrote    func(ctx context.Context, tx *catalog.Tx, row *T, given values) error
+	wrote func(ctx context.Context, tx *catalog.Tx, row *T, given values) error
+	// remark is what standard error says of a row that was updated or is deleted, "" for nothing; nil: never anything.
+	remark   func(context.Context, *catalog.Tx, *T) (string, error)
 	required []string // flags that create needs
 	newest   bool     // list begins with the newest
 	filters  []string // columns by which list filters, by flags of their names
@@ -221,15 +223,15 @@ func (k *kind[ID, T]) update(p *program) *cobra.Command {
 		if len(given) == 0 {
 			return usagef("%s: no column is given; --help lists them", cmd.CommandPath())
 		}
-		return p.change(cmd.Context(), *output, func(ctx context.Context, tx *catalog.Tx) (record, error) {
+		return p.changeRemarked(cmd.Context(), *output, func(ctx context.Context, tx *catalog.Tx) (record, string, error) {
 			row, err := k.modify(ctx, tx, sel, func(row *T) error { return k.assign(ctx, &tx.Tables, row, given) })
 			if err == nil {
 				err = k.written(ctx, tx, row, given)
 			}
 			if err != nil {
-				return nil, err
+				return nil, "", err
 			}
-			return k.one(ctx, &tx.Tables, row, false)
+			return k.remarked(ctx, tx, row)
 		})
 	}
 	return cmd
@@ -240,6 +242,17 @@ func (k *kind[ID, T]) written(ctx context.Context, tx *catalog.Tx, row *T, given
 		return nil
 	}
 	return k.wrote(ctx, tx, row, given)
+}
+
+// remarked is a row that was changed, and what there is to say of it.
+func (k *kind[ID, T]) remarked(ctx context.Context, tx *catalog.Tx, row *T) (done record, remark string, err error) {
+	if k.remark != nil {
+		if remark, err = k.remark(ctx, tx, row); err != nil {
+			return nil, "", err
+		}
+	}
+	done, err = k.one(ctx, &tx.Tables, row, false)
+	return done, remark, err
 }
 
 // modify changes one row in tx and returns it as it then stands. change gets the row locked, so that what another
@@ -271,15 +284,15 @@ func (k *kind[ID, T]) remove(p *program) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return p.change(cmd.Context(), *output, func(ctx context.Context, tx *catalog.Tx) (record, error) {
+		return p.changeRemarked(cmd.Context(), *output, func(ctx context.Context, tx *catalog.Tx) (record, string, error) {
 			row, err := k.get(ctx, &tx.Tables, sel)
 			if err != nil {
-				return nil, err
+				return nil, "", err
 			}
 			if err := k.table(&tx.Tables).Delete(ctx, *k.id(row)); err != nil {
-				return nil, fmt.Errorf("delete %s %s: %w", k.name, *k.id(row), err)
+				return nil, "", fmt.Errorf("delete %s %s: %w", k.name, *k.id(row), err)
 			}
-			return k.one(ctx, &tx.Tables, row, false)
+			return k.remarked(ctx, tx, row)
 		})
 	}
 	return cmd

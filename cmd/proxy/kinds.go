@@ -1,6 +1,9 @@
 package main
 
 import (
+	"context"
+	"fmt"
+
 	"github.com/tenantgate/tenantgate/catalog"
 )
 
@@ -144,6 +147,7 @@ func subscriptions() *kind[catalog.SubscriptionID, catalog.Subscription] {
 		},
 		table:    func(t *catalog.Tables) *catalog.Table[catalog.SubscriptionID, row] { return &t.Subscriptions },
 		id:       func(r *row) *catalog.SubscriptionID { return &r.ID },
+		remark:   followed,
 		required: []string{"tenant_id"},
 		filters:  []string{"tenant_id", "status", "plan_tier"},
 		examples: map[string]string{
@@ -154,4 +158,21 @@ func subscriptions() *kind[catalog.SubscriptionID, catalog.Subscription] {
 			"delete": "9a1b2c3d4e5f60718293a4b5c6d7e8f9",
 		},
 	}
+}
+
+// followed says of a subscription that our books follow that what was just written does not stand.
+func followed(ctx context.Context, tx *catalog.Tx, row *catalog.Subscription) (string, error) {
+	if row.StripeSubID == nil || *row.StripeSubID == "" {
+		return "", nil
+	}
+	known, _, err := tx.Stripe.Watermarks(ctx, catalog.StripeID(*row.StripeSubID), "")
+	if err != nil || known == nil || known.TenantID == "" || known.Status == "" {
+		return "", err
+	}
+	drift, err := tx.Stripe.Drift(ctx, known.TenantID)
+	if err != nil || !drift {
+		return "", err
+	}
+	return fmt.Sprintf("Stripe says that subscription %s is %s, and a running proxy makes its rows say so again within seconds: "+
+		"change it at Stripe, or let the tenant in by a plan of subscription.exempt_plans or a row without stripe_sub_id", known.Object, known.Status), nil
 }

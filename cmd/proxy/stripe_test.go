@@ -140,3 +140,21 @@ func TestStripesKeyIsShownNowhere(t *testing.T) {
 		t.Errorf("exit %d, %s, %s", r.code, r.out, r.err)
 	}
 }
+
+// Who changes a row that Stripe's account of a subscription follows is told that it will not stay so, and where to change it.
+func TestAChangeThatStripeUndoesIsSaid(t *testing.T) {
+	c := newCLI(t, sqliteURL(t))
+	c.ok("tenant", "create", "--id", "acme")
+	c.ok("subscription", "create", "--id", "s1", "--tenant", "acme", "--stripe-sub-id", "sub_1", "--status", "active")
+	c.ok("subscription", "create", "--id", "s2", "--tenant", "acme", "--stripe-sub-id", "sub_unknown", "--status", "active", "--created-at", "2020-01-01")
+	c.ok("subscription", "update", "s1", "--status", "active", "--plan-tier", "pro") // nothing is known of it yet
+	c.exec("INSERT INTO sys_stripe_watermarks (object_id, tenant_id, status, period_end, plan_tier, entitles) VALUES ('sub_1', 'acme', 'active', '', 'pro', TRUE)")
+	c.ok("subscription", "update", "s1", "--product-name", "Pro") // Stripe says nothing against it
+	c.ok("subscription", "update", "s2", "--status", "canceled")
+	for _, args := range [][]string{{"update", "s1", "--status", "canceled"}, {"update", "s1", "--status", "active", "--plan-tier", "gold"}, {"delete", "s1"}} {
+		r := c.run(append([]string{"subscription"}, args...)...)
+		if r.code != 0 || !strings.HasPrefix(r.err, "warning: ") || strings.Count(r.err, "\n") != 1 || !strings.Contains(r.err, "sub_1 is active") || r.out == "" {
+			t.Errorf("%v: exit %d, stderr %q", args, r.code, r.err)
+		}
+	}
+}
