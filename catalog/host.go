@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/tenantgate/tenantgate/internal/dbfault"
 )
 
 // Engines, as Engine returns them.
@@ -300,7 +302,7 @@ func (h *HostDatabase) retry(ctx context.Context, op string, deadline time.Durat
 	ctx, cancel := within(ctx, deadline)
 	defer cancel()
 	err := f(ctx)
-	if err != nil && ctx.Err() == nil && connectionBroken(err) {
+	if err != nil && ctx.Err() == nil && dbfault.Of(err).Broken {
 		h.broken.raise()
 		err = f(ctx)
 	}

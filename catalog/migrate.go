@@ -10,10 +10,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/pressly/goose/v3"
-	"modernc.org/sqlite"
-	sqlite3 "modernc.org/sqlite/lib"
+
+	"github.com/tenantgate/tenantgate/internal/dbfault"
 )
 
 const (
@@ -191,7 +190,7 @@ func (h *HostDatabase) applyVersions(ctx context.Context, db *sql.DB, p *plan) e
 func patiently(ctx context.Context, f func() error) error {
 	for {
 		err := f()
-		if err == nil || !gaveWay(err) {
+		if err == nil || !dbfault.Of(err).GaveWay() {
 			return err
 		}
 		if err := pause(ctx); err != nil {
@@ -278,23 +277,10 @@ func (h *HostDatabase) indexState(ctx context.Context, conn *sql.Conn, home, nam
 	return there, valid, safe("migrate: look at the indexes", err)
 }
 
-// gaveWay says whether a statement gave way to another program, so that it may succeed later: lock_not_available,
-// deadlock_detected, or SQLite's SQLITE_BUSY.
-func gaveWay(err error) bool {
-	if f, ok := errors.AsType[*fault](err); ok {
-		return f.busy
-	}
-	if lite, ok := errors.AsType[*sqlite.Error](err); ok {
-		return lite.Code()&0xff == sqlite3.SQLITE_BUSY
-	}
-	pg, ok := errors.AsType[*pgconn.PgError](err)
-	return ok && (pg.Code == "55P03" || pg.Code == "40P01")
-}
-
-// inTheWay is gaveWay, or says that a double came in while the unique index was built.
+// inTheWay says that a statement gave way to another program, or that a double came in while the unique index was built.
 func inTheWay(err error) bool {
-	pg, ok := errors.AsType[*pgconn.PgError](err)
-	return gaveWay(err) || ok && pg.Code == "23505"
+	c := dbfault.Of(err)
+	return c.GaveWay() || c.SQLState == "23505"
 }
 
 // dialectFS shows the migrations in one engine's dialect.

@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/tenantgate/tenantgate/internal/dbfault"
 )
 
 // triggerVersion is raised when what triggers do is changed. A program never puts an older form in the place of a newer
@@ -342,7 +344,7 @@ func (h *HostDatabase) makeTriggers(ctx context.Context, conn *sql.Conn, home st
 			if err == nil {
 				break
 			}
-			if !errors.Is(err, errBusy) && !gaveWay(err) {
+			if !errors.Is(err, errBusy) && !dbfault.Of(err).GaveWay() {
 				return done, safe("migrate: create triggers on "+p.table, err)
 			}
 			if err := pause(ctx); err != nil {

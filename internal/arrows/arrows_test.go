@@ -32,13 +32,14 @@ func floors() []string {
 // grounds are rooms that any floor may import and that import nothing of ours but what is named here.
 func grounds() map[string][]string {
 	return map[string][]string{
-		"cache":           nil,
-		"assertion":       nil,
-		"telemetry":       {"internal/secret"},
-		"internal/secret": nil,
-		"internal/seal":   {"internal/secret"},
-		"internal/pytime": nil,
-		"internal/page":   {"internal/secret"},
+		"cache":            nil,
+		"assertion":        nil,
+		"telemetry":        {"internal/secret"},
+		"internal/secret":  nil,
+		"internal/seal":    {"internal/secret"},
+		"internal/pytime":  nil,
+		"internal/dbfault": nil,
+		"internal/page":    {"internal/secret"},
 	}
 }
 
@@ -231,10 +232,11 @@ func foreign() map[string][]string {
 		"github.com/chromedp":                 {"internal/browsertest"},
 		"pgregory.net/rapid":                  nil,
 		"go.uber.org/goleak":                  {"internal/pgtest"},
-		"github.com/jackc/pgx":                {"catalog", "internal/demoapp", "internal/pgtest", "jobs/tenantdb", "jobs/tenantdb/backup"},
-		"modernc.org/sqlite":                  {"catalog", "internal/demoapp", "jobs/tenantdb", "jobs/tenantdb/backup"},
+		"github.com/jackc/pgx":                {"catalog", "internal/dbfault", "internal/demoapp", "internal/pgtest", "jobs/tenantdb", "jobs/tenantdb/backup"},
+		"github.com/jackc/pgx/v5/pgconn":      {"catalog", "internal/dbfault"}, // its errors hold secrets: dbfault alone takes them apart
+		"modernc.org/sqlite":                  {"catalog", "internal/dbfault", "internal/demoapp", "jobs/tenantdb", "jobs/tenantdb/backup"},
 		"github.com/pressly/goose":            {"catalog", "jobs/tenantdb"},
-		"database/sql":                        {"catalog", "internal/demoapp", "internal/fhsaas", "jobs/tenantdb", "jobs/tenantdb/backup"},
+		"database/sql":                        {"catalog", "internal/dbfault", "internal/demoapp", "internal/fhsaas", "jobs/tenantdb", "jobs/tenantdb/backup"},
 		"github.com/stripe/stripe-go":         {"billing/stripeapi"},
 		"github.com/spf13":                    {"cmd/proxy"},
 		"github.com/goccy/go-yaml":            {"config"},

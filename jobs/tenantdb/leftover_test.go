@@ -2,6 +2,7 @@ package tenantdb
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -21,6 +22,35 @@ func TestAFaultyMigrationRepeatsNoLiteral(t *testing.T) {
 		must(t, err)
 		if _, err := m.Up(t.Context(), uri); !errors.Is(err, ErrMigration) || strings.Contains(err.Error(), "c4nary") || !strings.Contains(err.Error(), "42601") {
 			t.Errorf("%s: %v", sql, err)
+		}
+	}
+}
+
+// What a migration raises, or builds of what it reads, may be a row or a URI.
+func TestAFailedMigrationShowsNoDataWhateverItsCode(t *testing.T) {
+	s := newServer(t, newURL(t))
+	_, uri := made(t, s, "acme")
+	for name, c := range map[string]struct{ sql, want string }{
+		"a raised right":  {"DO $$ BEGIN RAISE EXCEPTION 'postgresql://u:c4nary@h/db' USING ERRCODE = '42501'; END $$", "42501"},
+		"a raised syntax": {"DO $$ BEGIN RAISE syntax_error USING MESSAGE = 'c4nary'; END $$", "42601"},
+		"raised names": {
+			"DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = '23505', TABLE = 'c4nary', COLUMN = 'c4nary', CONSTRAINT = 'c4nary', SCHEMA = 'c4nary'; END $$", "23505",
+		},
+		"raised details":    {"DO $$ BEGIN RAISE EXCEPTION 'c4nary' USING DETAIL = 'c4nary', HINT = 'c4nary'; END $$", "P0001"},
+		"built from data":   {"DO $$ BEGIN EXECUTE format('SELECT * FROM %I', 'c4nary'); END $$", "42P01"},
+		"a row's value":     {"CREATE TABLE kept (v text UNIQUE); INSERT INTO kept VALUES ('c4nary'), ('c4nary')", "23505 (kept) (kept_v_key)"},
+		"a cast":            {"SELECT 'c4nary'::int", "22P02"},
+		"a quoted password": {`CREATE ROLE x PASSWORD "c4nary"`, "42601"},
+		"a bare password":   {"CREATE ROLE x PASSWORD c4nary", "42601"},
+		"an end missing":    {"SELECT 'c4nary'\n-- +goose StatementEnd\nSELECT 'c4nary", "version:1"},
+	} {
+		m, err := LoadMigrations(migrationFiles(t, map[string]string{
+			"00001_bad.sql": "-- +goose Up\n-- +goose StatementBegin\n" + c.sql + "\n-- +goose StatementEnd\n",
+		}))
+		must(t, err)
+		_, err = m.Up(t.Context(), uri)
+		if !errors.Is(err, ErrMigration) || strings.Contains(fmt.Sprintf("%+v %#v", err, err), "c4nary") || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }

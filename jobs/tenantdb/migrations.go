@@ -12,13 +12,13 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/lock"
 	_ "modernc.org/sqlite" // registers the driver "sqlite"
 
 	"github.com/tenantgate/tenantgate/catalog"
+	"github.com/tenantgate/tenantgate/internal/dbfault"
 )
 
 // Migrations are the SQL files of provisioning.migrations_dir, which goose reads: NUMBER_NAME.sql. The zero value has
@@ -87,6 +87,9 @@ func (m *Migrations) Up(ctx context.Context, uri catalog.DBURI) (done Migrated, 
 			done.Applied, done.To = len(partial.Applied), max(done.From, version(partial.Applied))
 			return failed(partial)
 		}
+		if which, unread := unread(err); unread {
+			return fmt.Errorf("%w: goose cannot read the migration %s: look for a missing semicolon or StatementEnd", ErrMigration, which)
+		}
 		return safe("migrate", err)
 	})
 	return done, err
@@ -99,54 +102,39 @@ func version(results []*goose.MigrationResult) (n int64) {
 	return n
 }
 
-// failed says which file failed and where. What the engine says is repeated only where it speaks of the schema, which is
-// the file's, and not of rows.
+// unread says which migration goose could not take apart, in its words of it; the rest of its text repeats the file.
+func unread(err error) (which string, ok bool) {
+	if err == nil {
+		return "", false
+	}
+	_, after, ok := strings.Cut(err.Error(), "failed to prepare migration (")
+	which, _, closed := strings.Cut(after, ")")
+	return which, ok && closed
+}
+
+// failed says which file failed and where, as far as the engine speaks of the schema, which is the file's, and not of rows.
 func failed(p *goose.PartialError) error {
 	name := path.Base(filepath.ToSlash(p.Failed.Source.Path))
 	if errors.Is(p.Err, context.Canceled) || errors.Is(p.Err, context.DeadlineExceeded) {
 		return safe("migration "+name, p.Err)
 	}
-	if pg, ok := errors.AsType[*pgconn.PgError](p.Err); ok {
-		why := "SQLSTATE " + pg.Code
-		if strings.HasPrefix(pg.Code, "42") {
-			why += ": " + oneLine(withoutLiteral(pg.Message))
+	c := dbfault.Of(p.Err)
+	why, kind := meaning(p.Err, c)
+	if c.SQLState != "" {
+		why = "SQLSTATE " + c.SQLState
+		if c.Said != "" {
+			why += ": " + c.Said
 		}
-		for _, named := range []string{pg.TableName, pg.ColumnName, pg.ConstraintName} {
+		for _, named := range []string{c.Table, c.Column, c.Constraint} {
 			if named != "" {
 				why += " (" + named + ")"
 			}
 		}
-		if _, kind := diagnosePostgres(pg); errors.Is(kind, ErrUnavailable) {
-			return &fault{op: "migration " + name, kind: ErrUnavailable, why: why}
-		}
-		return fmt.Errorf("%w: %s: %s", ErrMigration, name, why)
 	}
-	why, kind := diagnose(p.Err)
 	if errors.Is(kind, ErrUnavailable) {
-		return &fault{op: "migration " + name, kind: ErrUnavailable, why: why}
+		return fmt.Errorf("migration %s: %w: %s", name, ErrUnavailable, why)
 	}
 	return fmt.Errorf("%w: %s: %s", ErrMigration, name, why)
-}
-
-// withoutLiteral is a message of the parser without the place that it repeats of the file, if that is or holds a literal: it
-// may be a password.
-func withoutLiteral(message string) string {
-	before, near, found := strings.Cut(message, " at or near ")
-	if !found || !strings.ContainsAny(near, "'$") {
-		return message
-	}
-	return before + " at or near a literal"
-}
-
-// maxMessage bounds what is repeated of an engine's words, in bytes.
-const maxMessage = 300
-
-func oneLine(s string) string {
-	s = strings.Join(strings.Fields(s), " ")
-	if len(s) > maxMessage {
-		s = strings.ToValidUTF8(s[:maxMessage], "") + "…"
-	}
-	return s
 }
 
 // Version is the highest version that the database has seen; 0 for one that no migration has met. It changes nothing.
@@ -239,7 +227,7 @@ func (m *Migrations) provided(ctx context.Context, uri catalog.DBURI, f func(*go
 	}
 	p, err := goose.NewProvider(dialect, db, os.DirFS(m.dir), options...)
 	if err != nil {
-		return fmt.Errorf("%w: provisioning.migrations_dir: goose does not understand its files: %s", ErrMigration, oneLine(err.Error()))
+		return fmt.Errorf("%w: provisioning.migrations_dir: goose does not understand its files: %s", ErrMigration, strings.Join(strings.Fields(err.Error()), " "))
 	}
 	return f(p)
 }
@@ -275,7 +263,7 @@ func open(uri catalog.DBURI) (db *sql.DB, engine string, err error) {
 // not know the setting go without.
 func noticeDeath(ctx context.Context, conn *pgx.Conn) error {
 	_, err := conn.Exec(ctx, "SELECT pg_catalog.set_config(name, '1000', false) FROM pg_catalog.pg_settings WHERE name = 'client_connection_check_interval'")
-	if _, refused := errors.AsType[*pgconn.PgError](err); refused {
+	if dbfault.Of(err).SQLState != "" {
 		return nil
 	}
 	return err

@@ -20,7 +20,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/tenantgate/tenantgate/internal/dbfault"
 )
 
 const (
@@ -135,26 +136,11 @@ func closeConn(ctx context.Context, conn *pgx.Conn) error {
 
 // reason is what may be said of an engine's error: its own text may repeat data.
 func reason(err error) string {
-	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
-		switch pg.Code {
-		case "28P01", "28000":
-			return "the server refuses the role or its password (SQLSTATE " + pg.Code + ")"
-		case "3D000":
-			return "there is no such database (SQLSTATE 3D000)"
-		case "42501":
-			return "permission denied (SQLSTATE 42501)"
-		case "55P03":
-			return "somebody holds a lock on a table (SQLSTATE 55P03)"
-		}
-		return "SQLSTATE " + pg.Code
+	c := dbfault.Of(err)
+	if c.SQLState == "55P03" {
+		return "somebody holds a lock on a table (SQLSTATE 55P03)"
 	}
-	switch {
-	case errors.Is(err, context.DeadlineExceeded):
-		return "no answer in time"
-	case errors.Is(err, context.Canceled):
-		return "canceled"
-	}
-	return "no connection"
+	return c.Text
 }
 
 // beginSnapshot begins the transaction that everything is read in. Settings are those of pg_dump, so that rows read alike.
