@@ -3,6 +3,7 @@ package lifecycle
 import (
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -131,8 +132,8 @@ func (w *world) provision(ids ...catalog.TenantID) {
 		must(w.t, err)
 		_, database, err := w.host.HostPlace(ctx)
 		must(w.t, err)
-		_, err = hold.CloseToPublic(ctx, []string{database})
-		must(w.t, err)
+		_, kept, err := hold.CloseToPublic(ctx, []string{database})
+		must(w.t, errors.Join(err, kept[database]))
 		must(w.t, hold.EnsureRole(ctx, place, password))
 		must(w.t, hold.EnsureDatabase(ctx, place))
 		must(w.t, hold.Close())

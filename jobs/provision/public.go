@@ -25,8 +25,8 @@ const (
 	CloseInterval = 5 * time.Minute
 )
 
-// CloseKind is how the job is run. What the administrator may not close is told to refused, with the statement that would
-// have to be run, and keeps nothing else open. with is Kind's.
+// CloseKind is how the job is run. What cannot be closed is told to refused, with the statement that would have to be run
+// where the administrator may not, and keeps nothing else open. with is Kind's.
 func CloseKind(with func(use func(*Provisioner) error) error, refused func(error)) jobs.Kind {
 	return jobs.Kind{MaxAttempts: 3, Parallel: 1, Work: func(ctx context.Context, _ *jobs.Run) error {
 		err := with(func(p *Provisioner) error { return p.CloseToPublic(ctx, refused) })
@@ -49,18 +49,22 @@ func EnqueueClosing(ctx context.Context, tx *catalog.Tx) error {
 }
 
 // close takes CONNECT from PUBLIC on the host database, where it lies on the tenants' server, and on every tenant's
-// database there, whoever made it. It happens before the role is made that would otherwise come in.
+// database there, whoever made it. It happens before the role is made that would otherwise come in. One that provisioning
+// made was made closed: a tenant that opens its own, and keeps it open, stops no other tenant from being. The doctor tells.
 func (r *run) close(ctx context.Context) error {
-	names, err := r.public(ctx, r.server)
+	names, own, err := r.public(ctx, r.server)
 	if err != nil {
 		return err
 	}
-	closed, err := r.hold.CloseToPublic(ctx, names)
+	closed, kept, err := r.hold.CloseToPublic(ctx, slices.Concat(names, own))
+	for _, name := range names {
+		err = errors.Join(err, kept[name])
+	}
 	return errors.Join(err, r.closed(ctx, closed))
 }
 
 // CloseToPublic does the same for databases that came after the last run, once there is a tenant whose role could enter
-// them. Those that the administrator may not close are told to refused, one by one.
+// them. Those that cannot be closed are told to refused, one by one.
 func (p *Provisioner) CloseToPublic(ctx context.Context, refused func(error)) (err error) {
 	server, err := p.tenants(ctx)
 	if err != nil {
@@ -70,8 +74,8 @@ func (p *Provisioner) CloseToPublic(ctx context.Context, refused func(error)) (e
 	if err != nil || len(begun) == 0 {
 		return err
 	}
-	names, err := p.public(ctx, server)
-	if err != nil || len(names) == 0 {
+	names, own, err := p.public(ctx, server)
+	if err != nil {
 		return err
 	}
 	hold, err := server.Hold(ctx, "") // no tenant's: it is only a connection
@@ -79,17 +83,11 @@ func (p *Provisioner) CloseToPublic(ctx context.Context, refused func(error)) (e
 		return err
 	}
 	defer func() { err = errors.Join(err, hold.Close()) }()
-	for _, name := range names {
-		closed, err := hold.CloseToPublic(ctx, []string{name})
-		if errors.Is(err, tenantdb.ErrDenied) {
-			refused(err)
-			err = nil
-		}
-		if err := errors.Join(err, p.closed(ctx, closed)); err != nil {
-			return err
-		}
+	closed, kept, err := hold.CloseToPublic(ctx, slices.Concat(names, own))
+	for _, name := range slices.Sorted(maps.Keys(kept)) {
+		refused(kept[name])
 	}
-	return nil
+	return errors.Join(err, p.closed(ctx, closed))
 }
 
 // closed writes down what was closed. The server is another than the host database's, or may be: it cannot be done in one
@@ -110,32 +108,31 @@ func (p *Provisioner) closed(ctx context.Context, databases []string) error {
 	})
 }
 
-// public are the databases of the server that PUBLIC is to be kept out of.
-func (p *Provisioner) public(ctx context.Context, server tenantdb.Server) ([]string, error) {
+// public are the databases of the server that PUBLIC is to be kept out of; own are those that provisioning made.
+func (p *Provisioner) public(ctx context.Context, server tenantdb.Server) (names, own []string, err error) {
 	if server.Engine() != catalog.EnginePostgreSQL {
-		return nil, nil
+		return nil, nil, nil
 	}
 	identity, err := server.Identity(ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	var names []string
 	host, database, err := p.deps.Host.HostPlace(ctx)
 	switch {
 	case err != nil:
-		return nil, err
+		return nil, nil, err
 	case host == identity:
 		names = append(names, database)
 	}
-	own, err := p.recorded(ctx, identity)
+	recorded, err := p.recorded(ctx, identity)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	others, err := p.foreign(ctx, server, identity, own)
+	others, err := p.foreign(ctx, server, identity, recorded)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return append(append(names, others...), slices.Sorted(maps.Keys(own))...), nil
+	return append(names, others...), slices.Sorted(maps.Keys(recorded)), nil
 }
 
 // recorded are the names of the databases that provisioning made on the server, or is making.

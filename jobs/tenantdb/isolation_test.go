@@ -50,11 +50,11 @@ func TestATenantsRoleReachesItsOwnDatabaseAlone(t *testing.T) {
 	connected(t, app)
 
 	h := hold(t, s, "first")
-	closed, err := h.CloseToPublic(t.Context(), []string{hostName, "absent"})
+	closed, _, err := h.CloseToPublic(t.Context(), []string{hostName, "absent"})
 	if err != nil || !slices.Equal(closed, []string{hostName}) {
 		t.Fatalf("closed %v: %v", closed, err)
 	}
-	if closed, err = h.CloseToPublic(t.Context(), []string{hostName}); err != nil || len(closed) > 0 {
+	if closed, _, err = h.CloseToPublic(t.Context(), []string{hostName}); err != nil || len(closed) > 0 {
 		t.Fatalf("closed a second time: %v, %v", closed, err)
 	}
 	must(t, h.Close())
@@ -115,8 +115,8 @@ func TestDatabasesMadeSideBySideDoNotDisturbEachOther(t *testing.T) {
 				if err := h.EnsureDatabase(t.Context(), p); err != nil {
 					return err
 				}
-				if _, err := h.CloseToPublic(t.Context(), all); err != nil {
-					return err
+				if _, kept, err := h.CloseToPublic(t.Context(), all); err != nil || len(kept) > 0 {
+					return fmt.Errorf("kept %v: %w", kept, err)
 				}
 				// Opened to everybody again, and to be closed by whoever comes first.
 				err := h.(*postgresHold).alone(t.Context(), func(tx pgx.Tx) error {
@@ -152,7 +152,7 @@ func TestClosingADatabaseNamesNoTenantsRole(t *testing.T) {
 	h := hold(t, s, "b")
 	defer h.Close()
 	name := Database(catalog.NewDBURI(late))
-	if closed, err := h.CloseToPublic(t.Context(), []string{name}); err != nil || len(closed) != 1 {
+	if closed, _, err := h.CloseToPublic(t.Context(), []string{name}); err != nil || len(closed) != 1 {
 		t.Fatalf("closed %v: %v", closed, err)
 	}
 	shutOut(t, uri.Reveal(), name)
@@ -173,8 +173,8 @@ func TestALoginRoleThatIsMadeMeanwhileIsNamedToo(t *testing.T) {
 	}
 	var g errgroup.Group
 	g.Go(func() error {
-		_, err := h.CloseToPublic(t.Context(), []string{Database(catalog.NewDBURI(shared))})
-		return err
+		_, kept, err := h.CloseToPublic(t.Context(), []string{Database(catalog.NewDBURI(shared))})
+		return errors.Join(err, kept[Database(catalog.NewDBURI(shared))])
 	})
 	waits := "SELECT count(*) > 0 FROM pg_catalog.pg_locks WHERE NOT granted AND relation = 'pg_catalog.pg_database'::pg_catalog.regclass"
 	until(t, func() (yes bool) {
@@ -249,7 +249,9 @@ func TestAnAdministratorWithoutSuperuserWorksOrIsToldWhatToRun(t *testing.T) {
 
 	s := newServer(t, as("admin", "adm1n"))
 	h := hold(t, s, "a")
-	_, err := h.CloseToPublic(t.Context(), []string{hostName})
+	_, kept, err := h.CloseToPublic(t.Context(), []string{hostName})
+	must(t, err)
+	err = kept[hostName]
 	for _, part := range []string{`GRANT CONNECT ON DATABASE "` + hostName + `" TO "admin", "postgres", "weak"`, `REVOKE CONNECT ON DATABASE "` + hostName + `" FROM PUBLIC`} {
 		if !errors.Is(err, ErrDenied) || !strings.Contains(err.Error(), part) {
 			t.Errorf("closing a database of others: %v: does not name %s", err, part)

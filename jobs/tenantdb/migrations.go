@@ -10,6 +10,7 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/stdlib"
@@ -167,7 +168,12 @@ func Ping(ctx context.Context, uri catalog.DBURI) error {
 }
 
 // IdentityOf tells the server that a URI leads to, or the directory of its file, from others, as Server.Identity does.
+// What does not answer within ten seconds is ErrUnavailable.
 func IdentityOf(ctx context.Context, uri catalog.DBURI) (id string, err error) {
+	return identityOf(ctx, uri, 2*connectTimeout)
+}
+
+func identityOf(ctx context.Context, uri catalog.DBURI, within time.Duration) (id string, err error) {
 	switch EngineOf(uri) {
 	case catalog.EnginePostgreSQL:
 	case catalog.EngineSQLite:
@@ -183,10 +189,12 @@ func IdentityOf(ctx context.Context, uri catalog.DBURI) (id string, err error) {
 	default:
 		return "", errors.New("db_url names neither a PostgreSQL nor a SQLite database")
 	}
-	cfg, err := postgresConfig(uri)
+	cfg, err := strangersConfig(uri)
 	if err != nil {
 		return "", err
 	}
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
 	conn, err := pgx.ConnectConfig(ctx, cfg)
 	if err != nil {
 		return "", safe("connect to the tenant's database", err)
@@ -236,7 +244,7 @@ func (m *Migrations) provided(ctx context.Context, uri catalog.DBURI, f func(*go
 func open(uri catalog.DBURI) (db *sql.DB, engine string, err error) {
 	switch engine = EngineOf(uri); engine {
 	case catalog.EnginePostgreSQL:
-		cfg, err := postgresConfig(uri)
+		cfg, err := strangersConfig(uri)
 		if err != nil {
 			return nil, engine, fmt.Errorf("db_url: %w", err)
 		}

@@ -5,6 +5,8 @@ import (
 	"embed"
 	"errors"
 	"fmt"
+	"maps"
+	"math/rand/v2"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -66,18 +68,18 @@ func (s *postgres) URI(p Place, password secret.Text) catalog.DBURI {
 }
 
 // connect opens one connection as the administrator.
-func (s *postgres) connect(ctx context.Context) (*pgx.Conn, error) { return s.connectTo(ctx, "") }
+func (s *postgres) connect(ctx context.Context) (*pgx.Conn, error) { return s.connectTo(ctx, "", nil) }
 
-// connectTo opens one connection to another database of the server; empty: the administrator's own.
-func (s *postgres) connectTo(ctx context.Context, database string) (*pgx.Conn, error) {
+// connectTo opens one connection to another database of the server, with settings; empty: the administrator's own.
+func (s *postgres) connectTo(ctx context.Context, database string, settings map[string]string) (*pgx.Conn, error) {
 	cfg, err := postgresConfig(s.admin)
 	if err != nil {
 		return nil, fmt.Errorf("provisioning.admin_url: %w", err)
 	}
-	if database != "" { // whose owner may have made its sessions read-only
+	if database != "" {
 		cfg.Database = database
-		cfg.RuntimeParams["default_transaction_read_only"] = "off"
 	}
+	maps.Copy(cfg.RuntimeParams, settings)
 	for name, value := range map[string]string{
 		"statement_timeout": adminStatementTimeout, "lock_timeout": adminLockTimeout, "idle_in_transaction_session_timeout": "60000",
 		"search_path": "pg_catalog", "client_connection_check_interval": "1000",
@@ -153,7 +155,10 @@ func (s *postgres) Granted(ctx context.Context) (found []Grant, err error) {
 
 func (s *postgres) OpenToPublic(ctx context.Context) (names []string, err error) {
 	err = s.asking(ctx, func(ctx context.Context, conn *pgx.Conn) error {
-		names, err = openToPublic(ctx, conn, nil)
+		open, err := openToPublic(ctx, conn, nil)
+		for _, d := range open {
+			names = append(names, d.Name)
+		}
 		return err
 	})
 	return names, err
@@ -181,11 +186,11 @@ func (s *postgres) Hold(ctx context.Context, tenant catalog.TenantID) (Hold, err
 	h := &postgresHold{server: s}
 	var err error
 	if h.conn, err = s.connect(ctx); err == nil {
-		err = h.conn.QueryRow(ctx, "SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user").Scan(&h.superuser)
+		err = h.conn.QueryRow(ctx, "SELECT rolname, rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user").Scan(&h.role, &h.superuser)
 		err = safe("look at the administrator's rights", err)
 	}
 	if err == nil {
-		err = h.lock(ctx, "tenant/"+s.installation+"/"+string(tenant), holdPoll)
+		_, err = h.lock(ctx, "tenant/"+s.installation+"/"+string(tenant), holdPoll)
 	}
 	if err != nil {
 		return nil, errors.Join(err, h.Close())
@@ -197,35 +202,38 @@ func (s *postgres) Hold(ctx context.Context, tenant catalog.TenantID) (Hold, err
 type postgresHold struct {
 	server    *postgres
 	conn      *pgx.Conn
+	role      string // the administrator's
 	superuser bool
 	closed    bool
 }
 
-// lock takes an advisory lock of the session that nobody has in any database of the server: PostgreSQL keeps such locks
-// apart by database, and the admin_url of another process may lead to another one. Who finds a rival in a database before
-// its own lets go and comes again; who finds one behind it waits, so that of two one always goes on.
-func (h *postgresHold) lock(ctx context.Context, what string, poll time.Duration) error {
-	key, held := lockKey(what), false
+// claim is an advisory lock of a session. Its first half says what is claimed, its second half is its own, so that claims
+// never wait for each other: any role of the server may take any advisory lock, and could hold up whoever waits for it.
+type claim struct{ what, own int32 }
+
+// lock claims something for the session and returns once nobody else has claimed it in any database of the server. PostgreSQL
+// keeps advisory locks apart by database, and shows all of them; those of roles that are no administrators do not count. Of
+// two that claim at once the one with the higher process id lets go and comes again.
+func (h *postgresHold) lock(ctx context.Context, what string, poll time.Duration) (claim, error) {
+	c, held := claim{what: int32(lockKey(what) >> 32)}, false
 	for {
-		var before, behind bool
-		if !held {
-			if err := h.conn.QueryRow(ctx, "SELECT pg_catalog.pg_try_advisory_lock($1)", key).Scan(&held); err != nil {
-				return safe("take a lock on the tenants' server", err)
+		before, behind, err := h.rivals(ctx, c)
+		if err == nil && !held && !before && !behind {
+			c.own = int32(rand.Uint32())
+			if err = h.conn.QueryRow(ctx, "SELECT pg_catalog.pg_try_advisory_lock($1::integer, $2::integer)", c.what, c.own).Scan(&held); err == nil && held {
+				before, behind, err = h.rivals(ctx, c) // of two that look now, the later one sees the other
 			}
 		}
-		if held { // looked for only now: of two that look, the later one sees the other
-			if err := h.conn.QueryRow(ctx, statement("rivals"), key).Scan(&before, &behind); err != nil {
-				return safe("look for the locks of others", err)
-			}
-		}
+		err = safe("take a lock on the tenants' server", err)
 		switch {
-		case held && !before && !behind:
-			return nil
-		case held && before:
+		case err == nil && held && !before && !behind:
+			return c, nil
+		case held && (err != nil || before):
 			held = false
-			if err := h.unlock(ctx, what); err != nil {
-				return err
-			}
+			err = errors.Join(err, h.unlock(ctx, c))
+		}
+		if err != nil {
+			return c, err
 		}
 		timer := time.NewTimer(poll)
 		select {
@@ -234,21 +242,27 @@ func (h *postgresHold) lock(ctx context.Context, what string, poll time.Duration
 			timer.Stop()
 			err := safe("wait for another run that has the lock", ctx.Err())
 			if held {
-				err = errors.Join(err, h.unlock(ctx, what))
+				err = errors.Join(err, h.unlock(ctx, c))
 			}
-			return err
+			return c, err
 		}
 	}
 }
 
-// unlock gives the lock back, also when ctx has ended. With the connection it is gone already.
-func (h *postgresHold) unlock(ctx context.Context, what string) error {
+// rivals tells of other sessions' claims: before and behind this one.
+func (h *postgresHold) rivals(ctx context.Context, c claim) (before, behind bool, err error) {
+	err = h.conn.QueryRow(ctx, statement("rivals"), c.what).Scan(&before, &behind)
+	return before, behind, err
+}
+
+// unlock gives a claim back, also when ctx has ended. With the connection it is gone already.
+func (h *postgresHold) unlock(ctx context.Context, c claim) error {
 	if h.conn.IsClosed() {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), connectTimeout)
 	defer cancel()
-	_, err := h.conn.Exec(ctx, "SELECT pg_catalog.pg_advisory_unlock($1)", lockKey(what))
+	_, err := h.conn.Exec(ctx, "SELECT pg_catalog.pg_advisory_unlock($1::integer, $2::integer)", c.what, c.own)
 	return safe("give a lock back", err)
 }
 

@@ -1,6 +1,7 @@
 package tenantdb
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -102,70 +103,96 @@ const publicLock = "public"
 
 // alone runs f in a transaction beside which no other run changes a database that is there.
 func (h *postgresHold) alone(ctx context.Context, f func(pgx.Tx) error) (err error) {
-	if err := h.lock(ctx, publicLock, alonePoll); err != nil {
+	c, err := h.lock(ctx, publicLock, alonePoll)
+	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, h.unlock(ctx, publicLock)) }()
+	defer func() { err = errors.Join(err, h.unlock(ctx, c)) }()
 	return h.inTx(ctx, f)
 }
 
+// spiteTimeout bounds the wait for a database that belongs to a tenant's role, which may keep others from changing it for
+// as long as it likes.
+const spiteTimeout = "2s"
+
 // CloseToPublic changes each database in a transaction of its own: it is closed, and everybody who is to enter has been
 // named, or nothing has changed. A role that was made beside it could enter before, and is named as soon as it is seen.
-func (h *postgresHold) CloseToPublic(ctx context.Context, databases []string) (closed []string, err error) {
-	open, err := h.openToPublic(ctx, databases)
-	if err != nil || len(open) == 0 {
-		return nil, err
+func (h *postgresHold) CloseToPublic(ctx context.Context, databases []string) (closed []string, kept map[string]error, err error) {
+	open, err := openToPublic(ctx, h.conn, append([]string{}, databases...))
+	if err != nil {
+		return nil, nil, err
 	}
-	for _, name := range open {
-		var named []string
-		err := h.alone(ctx, func(tx pgx.Tx) error {
-			named, err = h.closeToPublic(ctx, tx, name)
-			return err
-		})
-		if err == nil && named != nil {
-			closed = append(closed, name)
-			err = h.alone(ctx, func(tx pgx.Tx) error {
-				_, err := h.admit(ctx, tx, name, named)
-				return err
-			})
+	kept = map[string]error{}
+	for _, d := range open {
+		done, err := h.closeOne(ctx, d.Name)
+		if done {
+			closed = append(closed, d.Name)
 		}
 		if err != nil {
-			return closed, err
+			kept[d.Name] = err
+		}
+		if ctx.Err() != nil || h.conn.IsClosed() {
+			return closed, kept, cmp.Or(err, safe("close databases to PUBLIC", ctx.Err()))
 		}
 	}
-	return closed, nil
+	return closed, kept, nil
 }
 
-func (h *postgresHold) openToPublic(ctx context.Context, databases []string) ([]string, error) {
-	return openToPublic(ctx, h.conn, append([]string{}, databases...))
+func (h *postgresHold) closeOne(ctx context.Context, name string) (done bool, err error) {
+	var named []string
+	err = h.alone(ctx, func(tx pgx.Tx) error {
+		named, err = h.closeToPublic(ctx, tx, name)
+		return err
+	})
+	if err != nil || len(named) == 0 {
+		return err == nil && named != nil, err
+	}
+	return true, h.alone(ctx, func(tx pgx.Tx) error {
+		_, err := h.admit(ctx, tx, name, named)
+		return err
+	})
+}
+
+// openDatabase is a database that every role of the server may connect to.
+type openDatabase struct {
+	Name    string
+	Tenants bool // its owner is a tenant's role
 }
 
 // openToPublic asks for all databases where names is nil.
-func openToPublic(ctx context.Context, conn *pgx.Conn, names []string) ([]string, error) {
-	rows, err := conn.Query(ctx, statement("open_to_public"), names)
+func openToPublic(ctx context.Context, conn *pgx.Conn, names []string) ([]openDatabase, error) {
+	rows, err := conn.Query(ctx, statement("open_to_public"), names, anyComment)
 	if err != nil {
 		return nil, safe("look at what PUBLIC may", err)
 	}
-	open, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	open, err := pgx.CollectRows(rows, pgx.RowToStructByPos[openDatabase])
 	return open, safe("look at what PUBLIC may", err)
 }
 
-// closeToPublic returns whom it named; nil if the database was closed meanwhile.
+// closeToPublic returns whom it named; nil if the database was closed meanwhile. What belongs to a tenant's role is for that
+// role alone.
 func (h *postgresHold) closeToPublic(ctx context.Context, tx pgx.Tx, name string) (named []string, err error) {
-	open, err := h.openToPublic(ctx, []string{name}) // as it is now that we are alone
+	open, err := openToPublic(ctx, h.conn, []string{name}) // as it is now that we are alone
 	if err != nil || len(open) == 0 {
 		return nil, err
 	}
-	if named, err = h.admit(ctx, tx, name, nil); err != nil {
+	op, revoke := "close database "+name+" to PUBLIC", "REVOKE CONNECT ON DATABASE "+quote(name)+" FROM PUBLIC"
+	all := revoke
+	if open[0].Tenants {
+		named = []string{}
+		_, err = tx.Exec(ctx, "SET LOCAL lock_timeout = '"+spiteTimeout+"'")
+		err = safe("wait for less long", err)
+	} else if named, err = h.admit(ctx, tx, name, nil); err == nil {
+		all = admission(name, named) + "; " + revoke
+	}
+	if err != nil {
 		return nil, err
 	}
-	op, revoke := "close database "+name+" to PUBLIC", "REVOKE CONNECT ON DATABASE "+quote(name)+" FROM PUBLIC"
-	all := admission(name, named) + "; " + revoke
 	if _, err := tx.Exec(ctx, revoke); err != nil {
 		return nil, denied(op, all, err)
 	}
-	// Who does not own the database is only warned.
-	if open, err = h.openToPublic(ctx, []string{name}); err == nil && len(open) > 0 {
+	// Who does not own the database is only warned, and what another than the owner granted stays.
+	if open, err = openToPublic(ctx, h.conn, []string{name}); err == nil && len(open) > 0 {
 		err = fmt.Errorf("%s: %w: let its owner run: %s", op, ErrDenied, all)
 	}
 	return named, err

@@ -40,6 +40,22 @@ func (h *postgresHold) release(ctx context.Context, p Place) error {
 	return err
 }
 
+// ownSettings are the administrator's own values of what a database sets for its sessions. Its owner, a tenant perhaps, may
+// set there whom they act as, and that they end after a millisecond.
+func (h *postgresHold) ownSettings(ctx context.Context, database string) (map[string]string, error) {
+	rows, err := h.conn.Query(ctx, statement("settings"), database)
+	if err != nil {
+		return nil, safe("look at the settings of database "+database, err)
+	}
+	settings := map[string]string{"role": h.role}
+	var name, value string
+	_, err = pgx.ForEachRow(rows, []any{&name, &value}, func() error {
+		settings[name] = value
+		return nil
+	})
+	return settings, safe("look at the settings of database "+database, err)
+}
+
 // releaseIn connects to a database that another tenant may own. DROP OWNED runs nothing that is written there, and the
 // settings that a database gives its sessions do not hold for ours.
 func (h *postgresHold) releaseIn(ctx context.Context, p Place, database string) error {
@@ -48,8 +64,11 @@ func (h *postgresHold) releaseIn(ctx context.Context, p Place, database string) 
 	}
 	conn := h.conn
 	if database != "" {
-		var err error
-		if conn, err = h.server.connectTo(ctx, database); err != nil {
+		settings, err := h.ownSettings(ctx, database)
+		if err != nil {
+			return err
+		}
+		if conn, err = h.server.connectTo(ctx, database, settings); err != nil {
 			return fmt.Errorf("database %s: %w", database, err)
 		}
 		defer closeConn(ctx, conn)

@@ -169,7 +169,9 @@ func (h *sqliteHold) Close() error {
 }
 
 // CloseToPublic has nothing to do: what nobody else may read is closed by the file's mode.
-func (*sqliteHold) CloseToPublic(context.Context, []string) ([]string, error) { return nil, nil }
+func (*sqliteHold) CloseToPublic(context.Context, []string) ([]string, map[string]error, error) {
+	return nil, nil, nil
+}
 
 // EnsureRole has nothing to do: a file has no roles.
 func (*sqliteHold) EnsureRole(context.Context, Place, secret.Text) error { return nil }

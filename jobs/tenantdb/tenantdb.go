@@ -78,8 +78,9 @@ type Server interface {
 // Hold is the right to change one tenant's database. Each method can be called again after any failure.
 type Hold interface {
 	// CloseToPublic takes CONNECT on those of the named databases that exist from PUBLIC, after every login role that is
-	// no tenant's was granted it by name. It returns the names of those that it changed.
-	CloseToPublic(ctx context.Context, databases []string) (closed []string, err error)
+	// no tenant's was granted it by name; one that a tenant's role owns is for that role alone. It returns the names of those
+	// that it changed, and why others stay open: none keeps another open. The error is of what ended it before the last.
+	CloseToPublic(ctx context.Context, databases []string) (closed []string, kept map[string]error, err error)
 	// EnsureRole makes the tenant's role, or adopts it, and unless password is zero gives it that password.
 	EnsureRole(ctx context.Context, place Place, password secret.Text) error
 	// EnsureDatabase makes the tenant's database, empty, or adopts it, closed to everybody but its role. Where the record

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"net/url"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -56,6 +57,27 @@ func postgresConfig(u catalog.DBURI) (*pgx.ConnConfig, error) {
 	}
 	if cfg.RuntimeParams["application_name"] == "" {
 		cfg.RuntimeParams["application_name"] = "tenantgate"
+	}
+	return cfg, nil
+}
+
+// strangersConfig is postgresConfig for a tenant's URI, which leads wherever its writer wants: the password that the
+// environment has (PGPASSWORD) is the administrator's and goes nowhere with it.
+func strangersConfig(u catalog.DBURI) (*pgx.ConnConfig, error) {
+	cfg, err := postgresConfig(u)
+	if err != nil {
+		return nil, err
+	}
+	if os.Getenv("PGPASSWORD") == "" {
+		return cfg, nil
+	}
+	_, rest, _ := strings.Cut(u.Reveal(), ":")
+	said, err := url.Parse("postgresql:" + rest)
+	if err != nil {
+		return nil, errors.New("not understood")
+	}
+	if _, own := said.User.Password(); !own && !said.Query().Has("password") {
+		cfg.Password = ""
 	}
 	return cfg, nil
 }
