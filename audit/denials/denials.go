@@ -32,8 +32,8 @@ const (
 	// keep is how many rows a minute has at most: so many of known users, and so many of networks. The ones that come first
 	// to the audit log are users', so that no flood of strangers hides what a known user tried.
 	keep = catalog.DenialRows
-	// keepKnown is how many counts of users are told apart, and share how many of one user. What else a user is refused is
-	// one row more of that user, so that none hides what another tried.
+	// keepKnown is how many counts of users are told apart, and share how many of one user once there are more than a minute
+	// has rows. What else that user is refused is one row more of that user, so that none hides what another tried.
 	keepKnown = 5 * keep
 	share     = 30
 	// keepRows and keepBatches bound what waits for the database.
@@ -142,7 +142,7 @@ func (c *Counter) Count(user catalog.UserID, tenant catalog.TenantID, code strin
 		counts, most = c.strangers, keep
 	}
 	n, ok := counts[k]
-	if !ok && user != "" && c.shares[user] >= share {
+	if !ok && user != "" && len(counts) >= keep && c.shares[user] >= share {
 		k.tenant, k.more = "", true
 		n, ok = counts[k]
 	}
@@ -200,18 +200,7 @@ func (c *Counter) turn(now int64) {
 // users are the counts of users as rows: the highest of each, then what is beyond each one's share, then the second of each,
 // and so on. However many rows there is room for, none has many before another has one.
 func users(counts map[key]int64) []catalog.DenialCount {
-	own, more := make(map[key]int64, len(counts)), map[catalog.UserID]map[string]int64{}
-	for k, n := range counts {
-		switch {
-		case !k.more:
-			own[k] = n
-		case more[k.user] == nil:
-			more[k.user] = map[string]int64{k.code: n}
-		default:
-			more[k.user][k.code] += n
-		}
-	}
-	rows := sorted(own)
+	rows, more := shared(counts)
 	turns := make([][]catalog.DenialCount, 2)
 	had := map[catalog.UserID]int{}
 	for _, row := range rows {
@@ -235,6 +224,40 @@ func users(counts map[key]int64) []catalog.DenialCount {
 	slices.SortFunc(rests, byCount)
 	turns[1] = append(rests, turns[1]...)
 	return slices.Concat(turns...)
+}
+
+// shared are the counts of users as rows, the highest first, and what is beyond the share of each, by code: of nobody while
+// the minute has a row for every count.
+func shared(counts map[key]int64) (rows []catalog.DenialCount, more map[catalog.UserID]map[string]int64) {
+	own := make(map[key]int64, len(counts))
+	more = map[catalog.UserID]map[string]int64{}
+	beyond := func(user catalog.UserID, code string, n int64) {
+		if more[user] == nil {
+			more[user] = map[string]int64{}
+		}
+		more[user][code] += n
+	}
+	for k, n := range counts {
+		if k.more {
+			beyond(k.user, k.code, n)
+		} else {
+			own[k] = n
+		}
+	}
+	rows = sorted(own)
+	if len(rows) <= keep {
+		return rows, more
+	}
+	had := map[catalog.UserID]int{}
+	rows = slices.DeleteFunc(rows, func(row catalog.DenialCount) bool {
+		had[row.User]++
+		if had[row.User] <= share {
+			return false
+		}
+		beyond(row.User, row.Code, row.Count)
+		return true
+	})
+	return rows, more
 }
 
 // sorted are counts as rows, the highest first.

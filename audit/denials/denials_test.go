@@ -198,6 +198,23 @@ func TestOneUserTakesNoRowsFromOthers(t *testing.T) {
 	}
 }
 
+// While the minute has a row for every count, each has its row, one user's too.
+func TestOneUserAloneHasEveryRow(t *testing.T) {
+	c, store, now := newCounter(t, nil)
+	for i := range keep {
+		c.Count("ann", catalog.TenantID(fmt.Sprint("t", i)), "role_required", addr("192.0.2.1"))
+	}
+	now.add(time.Minute)
+	c.Flush(t.Context())
+	of := map[catalog.TenantID]bool{}
+	for _, row := range store.batches[0].Rows {
+		of[row.Tenant] = row.Count == 1 && row.Code == "role_required"
+	}
+	if b := store.batches[0]; len(b.Rows) != keep || len(of) != keep || len(b.Rest) != 0 {
+		t.Errorf("%d rows for %d tenants, rest %v", len(b.Rows), len(of), b.Rest)
+	}
+}
+
 // Where there are more counts than rows, everybody has one before anybody has a second.
 func TestEveryUserHasARowBeforeOneHasTwo(t *testing.T) {
 	c, store, now := newCounter(t, nil)
@@ -367,7 +384,7 @@ func BenchmarkCount(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			c := New(Config{})
 			defer c.Close()
-			for i := range share {
+			for i := range keep {
 				c.Count("mallory", catalog.TenantID(fmt.Sprint(i)), "no_access", from)
 			}
 			b.ReportAllocs()
