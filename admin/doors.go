@@ -129,7 +129,7 @@ func (a *Admin) TurnAway(w http.ResponseWriter, r *http.Request, code router.Cod
 	if code == router.SessionExpired {
 		auth.ClearAdminSession(w)
 	}
-	if ref.RetryAfter > 0 {
+	if ref.RetryAfter > 0 && h.Get("Retry-After") == "" {
 		h.Set("Retry-After", strconv.Itoa(int(ref.RetryAfter.Seconds())))
 	}
 	detail := ref.Detail

@@ -4,8 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"net/url"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/coreos/go-oidc/v3/oidc"
@@ -92,14 +96,10 @@ func (a *Auth) signInWith(w http.ResponseWriter, r *http.Request, name string, t
 }
 
 func (a *Auth) allows(w http.ResponseWriter, r *http.Request, methods ...string) bool {
-	for _, m := range methods {
-		if r.Method == m {
-			return true
-		}
+	if slices.Contains(methods, r.Method) {
+		return true
 	}
-	for _, m := range methods {
-		w.Header().Add("Allow", m)
-	}
+	w.Header().Set("Allow", strings.Join(methods, ", "))
 	a.refuse(w, r, codeMethodNotAllowed, errors.New("method not allowed"))
 	return false
 }
@@ -227,6 +227,7 @@ func (f *pageFault) Unwrap() error { return f.cause }
 // fail answers with what err means: a row of the denial table, or a page with a way on.
 func (a *Auth) fail(w http.ResponseWriter, r *http.Request, err error, returnTo string) {
 	var f *pageFault
+	var limited signUpLimited
 	switch {
 	case errors.As(err, &f):
 		a.log.InfoContext(r.Context(), "sign-in refused", "error", err)
@@ -241,7 +242,8 @@ func (a *Auth) fail(w http.ResponseWriter, r *http.Request, err error, returnTo 
 		a.refuse(w, r, codeBadReturnTo, err)
 	case errors.Is(err, ErrUnknownUser):
 		a.refuse(w, r, codeUnknownUser, err)
-	case errors.Is(err, errSignUpLimit):
+	case errors.As(err, &limited):
+		w.Header().Set("Retry-After", strconv.FormatInt(int64(math.Ceil(time.Duration(limited).Seconds())), 10))
 		a.refuse(w, r, codeRateLimited, err)
 	case errors.Is(err, ErrProviderUnavailable):
 		a.log.WarnContext(r.Context(), "identity provider unavailable", "error", err)

@@ -17,8 +17,11 @@ import (
 // signInTimeout bounds the one transaction of a sign-in.
 const signInTimeout = 5 * time.Second
 
-// errSignUpLimit: too many new users from one client IP, on all replicas together.
-var errSignUpLimit = errors.New("too many sign-ups from this address; try again later")
+// signUpLimited: too many new users from one client IP, on all replicas together; the next one is allowed after that time.
+type signUpLimited time.Duration
+
+// Error implements error.
+func (signUpLimited) Error() string { return "too many sign-ups from this address; try again later" }
 
 // arrival is a person at the door, with all that the transaction needs.
 type arrival struct {
@@ -331,12 +334,12 @@ func (a *Auth) link(ctx context.Context, tx *catalog.Tx, at *arrival) (*catalog.
 func (a *Auth) create(ctx context.Context, tx *catalog.Tx, at *arrival) (*catalog.GlobalUser, error) {
 	user := &catalog.GlobalUser{ID: catalog.UserID(catalog.GenID()), Email: new(at.address), OAuthID: new(at.oauthID)}
 	now := a.clock()
-	ok, err := tx.CountSignUp(ctx, user.ID, at.network, a.limit, now.Add(-signUpWindow), now)
+	wait, err := tx.CountSignUp(ctx, user.ID, at.network, a.limit, signUpWindow, now)
 	if err != nil {
 		return nil, err
 	}
-	if !ok {
-		return nil, errSignUpLimit
+	if wait > 0 {
+		return nil, signUpLimited(wait)
 	}
 	ctx = catalog.WithActor(ctx, catalog.Actor{ID: string(user.ID), IP: at.ip})
 	if err := tx.GlobalUsers.Insert(ctx, user); err != nil {

@@ -84,16 +84,30 @@ func (s *Sessions) DeleteByProvider(ctx context.Context, provider, subject, sid 
 	return ended, nil
 }
 
-// CountSignUp counts a user that sign-up made from a network (any text), unless limit were made from it since. The
-// network is locked to the transaction's end, so that the limit holds over all replicas. false: too many.
-func (tx *Tx) CountSignUp(ctx context.Context, user UserID, network string, limit int, since, now time.Time) (bool, error) {
+// CountSignUp counts a user that sign-up made from a network (any text), unless limit were made from it within window. The
+// network is locked to the transaction's end, so that the limit holds over all replicas. wait is 0, or how long it takes
+// until the next one is allowed: then nothing was counted.
+func (tx *Tx) CountSignUp(ctx context.Context, user UserID, network string, limit int, window time.Duration, now time.Time) (wait time.Duration, err error) {
 	if err := tx.lock(ctx, "sign-up/"+network); err != nil {
-		return false, err
+		return 0, err
 	}
-	n, err := tx.count(ctx, "count sign-ups", "count_sign_ups", storable(network), Timestamp(since))
-	if err != nil || n >= int64(limit) {
-		return false, err
+	err = tx.query(ctx, "count sign-ups", readDeadline, "sign_up_nth", []any{storable(network), Timestamp(now.Add(-window)), limit - 1}, func(rows *sql.Rows) error {
+		wait = 0
+		for rows.Next() {
+			var created string
+			if err := rows.Scan(into(&created)); err != nil {
+				return err
+			}
+			wait = window
+			if t, err := ParseTimestamp(created); err == nil {
+				wait = min(max(t.Add(window).Sub(now), time.Second), window)
+			}
+		}
+		return rows.Err()
+	})
+	if err != nil || wait > 0 {
+		return wait, err
 	}
 	_, err = tx.exec(ctx, "count sign-up", "sign_up_insert", GenID(), storable(string(user)), storable(network), Timestamp(now))
-	return err == nil, err
+	return 0, err
 }

@@ -1,6 +1,10 @@
 package catalog
 
-import "strings"
+import (
+	"strings"
+	"testing"
+	"time"
+)
 
 // crowdLogout and hotLogout are what queries/logout.sql adds to crowd and hot.
 func crowdLogout() []string {
@@ -17,7 +21,7 @@ func hotLogout() map[string][]string {
 		"session_delete_by_subject": {"'p'", "'o9'", "''"},
 		"count_ended_sid":           {"'p'", "'i9'", "'2026'"},
 		"count_ended_subject":       {"'p'", "'o9'", "'2026'", "''"},
-		"count_sign_ups":            {"'192.0.2.9'", "'2026'"},
+		"sign_up_nth":               {"'192.0.2.9'", "'2026'", "9"},
 		"key_retire":                {"'k9'", "'2026'"},
 		"clean_sessions":            {"'0'", "100"},
 		"clean_handoffs":            {"'0'", "100"},
@@ -30,4 +34,35 @@ func hotLogout() map[string][]string {
 // deletesByAge: statements that remove whatever is older than a value.
 func deletesByAge(name string) bool {
 	return strings.HasPrefix(name, "clean_") || name == "stripe_events_forget"
+}
+
+// The next sign-up is allowed when the oldest of those that count is a window old.
+func TestSignUpsAreCountedPerNetworkAndWindow(t *testing.T) {
+	onBothEngines(t, func(t *testing.T, url string) {
+		h := openTest(t, url)
+		count := func(network string, after time.Duration) (wait time.Duration) {
+			must(t, h.InTx(t.Context(), func(tx *Tx) (err error) {
+				wait, err = tx.CountSignUp(t.Context(), "u", network, 2, time.Hour, fakeNow().Add(after))
+				return err
+			}))
+			return wait
+		}
+		for _, c := range []struct {
+			network     string
+			after, want time.Duration
+		}{
+			{"a", 0, 0},
+			{"a", 10 * time.Minute, 0},
+			{"a", 20 * time.Minute, 40 * time.Minute},
+			{"b", 20 * time.Minute, 0},
+			{"a", time.Hour - time.Millisecond, time.Second}, // never none, which would be yes
+			{"a", time.Hour, 0},
+			{"a", time.Hour, 10 * time.Minute},
+			{"a", 70 * time.Minute, 0},
+		} {
+			if got := count(c.network, c.after); got != c.want {
+				t.Errorf("%s after %v: wait %v, want %v", c.network, c.after, got, c.want)
+			}
+		}
+	})
 }

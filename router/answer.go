@@ -57,7 +57,7 @@ func (g *Gate) refuse(w http.ResponseWriter, x *exchange, d *Denial) {
 	case http.StatusUnauthorized:
 		h.Set("Www-Authenticate", challenge(d.Code))
 	case http.StatusMethodNotAllowed:
-		h.Set("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
+		h.Set("Allow", g.allowed(x))
 	}
 	if g.sendOn(w, x, d.Code) {
 		return
@@ -69,10 +69,10 @@ func (g *Gate) refuse(w http.ResponseWriter, x *exchange, d *Denial) {
 	writeProblem(w, ref, d.Code, x.client.requestID, g.payLink(x))
 }
 
-// head sets what every refusal has.
+// head sets what every refusal has. Whoever knows better when to come again has said so before.
 func (r Refusal) head(h http.Header) {
 	h.Set("Cache-Control", "no-store")
-	if r.RetryAfter > 0 {
+	if r.RetryAfter > 0 && h.Get("Retry-After") == "" {
 		h.Set("Retry-After", strconv.Itoa(int(r.RetryAfter.Seconds())))
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,74 +16,78 @@ import (
 // serveOwn answers below /_gate on the public listener. Paths are exact, in exact case; whatever else lies there is
 // 404 and never reaches the app.
 func (g *Gate) serveOwn(w http.ResponseWriter, r *http.Request, x *exchange) {
-	switch p := x.verdict.Path.escaped; {
-	case p == "/_gate/ping":
-		if g.takes(w, x, http.MethodGet) {
-			w.Header().Set("Cache-Control", "no-store")
-			w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-			_, _ = w.Write([]byte("ok\n"))
-		}
-	case p == "/_gate/jwks.json":
-		if g.takes(w, x, http.MethodGet) {
-			g.auth.JWKS(w, r)
-		}
-	case p == loginPath:
-		if g.takes(w, x, http.MethodGet) {
-			g.auth.Login(w, r)
-		}
-	case strings.HasPrefix(p, "/_gate/callback/"):
-		if g.takes(w, x, http.MethodGet) {
-			g.auth.Callback(w, r)
-		}
-	case p == handoffPath:
-		if g.takes(w, x, http.MethodGet) {
-			g.auth.Handoff(w, r)
-		}
-	case p == logoutPath:
-		if g.takes(w, x, http.MethodGet, http.MethodPost) {
-			g.auth.Logout(w, r)
-		}
-	case strings.HasPrefix(p, "/_gate/backchannel-logout/"):
-		if g.takes(w, x, http.MethodPost) {
-			g.auth.Backchannel(w, r)
-		}
-	case p == "/_gate/whoami":
-		if g.takes(w, x, http.MethodGet) {
-			g.whoami(w, r, x)
-		}
-	case p == tenantsPath:
-		if g.takes(w, x, http.MethodGet, http.MethodPost) {
-			g.tenants(w, r, x)
-		}
-	case strings.HasPrefix(p, checkout.Path):
-		g.serveBilling(w, r, x)
-	case p == webhookPath && g.webhook != nil && x.verdict.Host.Name == g.engine.resolver.public.Name:
-		if g.takes(w, x, http.MethodPost) {
-			g.webhook.ServeHTTP(w, r)
-		}
-	case p == setupPath && g.setUp != nil:
-		if g.takes(w, x, http.MethodGet, http.MethodPost) {
-			g.setup(w, r, x)
-		}
-	default:
+	methods, serve := g.ownPage(x.verdict.Path.escaped, x.verdict.Host)
+	switch {
+	case serve == nil:
 		g.refuse(w, x, deny(NotFound))
+	case !slices.Contains(methods, x.method):
+		g.refuse(w, x, deny(MethodNotAllowed))
+	default:
+		serve(w, r, x)
 	}
+}
+
+// ownPage is what lies at a path below /_gate, with the methods that it takes; nil: nothing.
+func (g *Gate) ownPage(path string, host Host) (methods []string, serve func(http.ResponseWriter, *http.Request, *exchange)) {
+	reads, once, posts := []string{http.MethodGet, http.MethodHead}, []string{http.MethodGet}, []string{http.MethodPost}
+	both := []string{http.MethodGet, http.MethodHead, http.MethodPost}
+	plain := func(page http.HandlerFunc) func(http.ResponseWriter, *http.Request, *exchange) {
+		return func(w http.ResponseWriter, r *http.Request, _ *exchange) { page(w, r) }
+	}
+	switch {
+	case path == "/_gate/ping":
+		return reads, plain(pong)
+	case path == "/_gate/jwks.json":
+		return reads, plain(g.auth.JWKS)
+	case path == loginPath:
+		return reads, plain(g.auth.Login)
+	case strings.HasPrefix(path, "/_gate/callback/"):
+		return once, plain(g.auth.Callback)
+	case path == handoffPath:
+		return once, plain(g.auth.Handoff)
+	case path == logoutPath:
+		return both, plain(g.auth.Logout)
+	case strings.HasPrefix(path, "/_gate/backchannel-logout/"):
+		return posts, plain(g.auth.Backchannel)
+	case path == "/_gate/whoami":
+		return reads, g.whoami
+	case path == tenantsPath:
+		return both, g.tenants
+	case path == checkout.Path && g.billing != nil:
+		return reads, g.paying(g.billing.Plans)
+	case path == checkout.CheckoutPath && g.billing != nil:
+		return posts, g.paying(g.billing.Checkout)
+	case path == checkout.PortalPath && g.billing != nil:
+		return posts, g.paying(g.billing.Portal)
+	case path == webhookPath && g.webhook != nil && host.Name == g.engine.resolver.public.Name:
+		return posts, plain(g.webhook.ServeHTTP)
+	case path == setupPath && g.setUp != nil:
+		return both, g.setup
+	}
+	return nil, nil
+}
+
+func pong(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	_, _ = w.Write([]byte("ok\n"))
+}
+
+// allowed are the methods of the address that a request asked for, as Allow names them (RFC 9110 10.2.1): a page of ours
+// has its own, and of the app every method is taken that is not refused everywhere.
+func (g *Gate) allowed(x *exchange) string {
+	host, _ := ParseHost(x.facts.Host)
+	if path, ok := ParsePath(x.facts.Path); ok {
+		if methods, serve := g.ownPage(path.escaped, host); serve != nil {
+			return strings.Join(methods, ", ")
+		}
+	}
+	return "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 }
 
 // webhookPath is where Stripe sends its events: on public_url's host, whatever the port. Nobody is signed in there; what is
 // sent is signed.
 const webhookPath = "/_gate/webhooks/stripe"
-
-// takes checks the method; HEAD goes with GET.
-func (g *Gate) takes(w http.ResponseWriter, x *exchange, methods ...string) bool {
-	for _, m := range methods {
-		if x.method == m || x.method == http.MethodHead && m == http.MethodGet {
-			return true
-		}
-	}
-	g.refuse(w, x, deny(MethodNotAllowed))
-	return false
-}
 
 // ownRoute is the rule for pages of ours that need a person and would like a tenant.
 var ownRoute = &Route{name: "/_gate", access: AccessUser, subscriptionOptional: true}

@@ -26,32 +26,12 @@ const tenantParameter = "tenant"
 // payRoute is the rule of the pages on which a tenant is paid for.
 var payRoute = &Route{name: checkout.Path, subscriptionOptional: true}
 
-// serveBilling answers below /_gate/billing; without billing pages there is nothing.
-func (g *Gate) serveBilling(w http.ResponseWriter, r *http.Request, x *exchange) {
-	method, serve := http.MethodPost, http.HandlerFunc(nil)
-	visit := func(page func(http.ResponseWriter, *http.Request, checkout.Visit)) http.HandlerFunc {
-		return func(w http.ResponseWriter, r *http.Request) {
-			if rec := g.payer(w, r, x); rec != nil {
-				g.visit(w, r, x, rec, page)
-			}
+// paying serves a page of checkout's to those who may pay.
+func (g *Gate) paying(page func(http.ResponseWriter, *http.Request, checkout.Visit)) func(http.ResponseWriter, *http.Request, *exchange) {
+	return func(w http.ResponseWriter, r *http.Request, x *exchange) {
+		if rec := g.payer(w, r, x); rec != nil {
+			g.visit(w, r, x, rec, page)
 		}
-	}
-	switch p := x.verdict.Path.escaped; {
-	case g.billing == nil:
-		g.refuse(w, x, deny(NotFound))
-		return
-	case p == checkout.Path:
-		method, serve = http.MethodGet, visit(g.billing.Plans)
-	case p == checkout.CheckoutPath:
-		serve = visit(g.billing.Checkout)
-	case p == checkout.PortalPath:
-		serve = visit(g.billing.Portal)
-	default:
-		g.refuse(w, x, deny(NotFound))
-		return
-	}
-	if g.takes(w, x, method) {
-		serve(w, r)
 	}
 }
 

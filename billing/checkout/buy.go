@@ -44,8 +44,8 @@ func (p *Pages) Checkout(w http.ResponseWriter, r *http.Request, v Visit) {
 		p.refuse(w, r, codeBadRequest, errors.New("the tenant's id is longer than metadata of Stripe's can be"))
 		return
 	}
-	if !p.starts.take(v.Tenant) {
-		p.refuse(w, r, codeRateLimited, errors.New("too many checkouts of this tenant"))
+	if wait, ok := p.starts.take(v.Tenant); !ok {
+		p.tooMany(w, r, wait, "checkouts")
 		return
 	}
 	going, err := p.goesOn(ctx, s)

@@ -51,7 +51,7 @@ func (p *Pages) comeBack(ctx context.Context, r *http.Request, v *Visit) (outcom
 	if !isSession(id) {
 		return nothing, nil
 	}
-	if !p.returns.take(v.Tenant) {
+	if _, ok := p.returns.take(v.Tenant); !ok {
 		return unknownYet, nil
 	}
 	session, err := p.stripe.Checkout(ctx, ledger.StripeID(id))

@@ -1,6 +1,10 @@
 package checkout
 
 import (
+	"fmt"
+	"math"
+	"net/http"
+	"strconv"
 	"sync"
 	"time"
 
@@ -40,8 +44,8 @@ func newLimiter(burst int, every time.Duration, clock func() time.Time) *limiter
 	return &limiter{burst: float64(burst), every: every, clock: clock, buckets: buckets}
 }
 
-// take reports whether the tenant may do it once more now.
-func (l *limiter) take(tenant catalog.TenantID) bool {
+// take reports whether the tenant may do it once more now; where not, wait is how long it takes until then.
+func (l *limiter) take(tenant catalog.TenantID) (wait time.Duration, ok bool) {
 	now := l.clock()
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -55,8 +59,14 @@ func (l *limiter) take(tenant catalog.TenantID) bool {
 		b.at = now
 	}
 	if b.left < 1 {
-		return false
+		return time.Duration((1 - b.left) * float64(l.every)), false
 	}
 	b.left--
-	return true
+	return 0, true
+}
+
+// tooMany refuses what the limiter does, and says when it would not.
+func (p *Pages) tooMany(w http.ResponseWriter, r *http.Request, wait time.Duration, what string) {
+	w.Header().Set("Retry-After", strconv.FormatInt(int64(math.Ceil(wait.Seconds())), 10))
+	p.refuse(w, r, codeRateLimited, fmt.Errorf("too many %s of this tenant", what))
 }

@@ -249,21 +249,26 @@ func TestTokensComeBackWithTime(t *testing.T) {
 	now := begin
 	l := newLimiter(2, 10*time.Second, func() time.Time { return now })
 	for i, want := range []bool{true, true, false, false} {
-		if got := l.take("acme"); got != want {
+		if _, got := l.take("acme"); got != want {
 			t.Errorf("take %d: %v", i, got)
 		}
 	}
-	now = now.Add(10 * time.Second)
-	if !l.take("acme") || l.take("acme") {
-		t.Error("an interval does not give one more")
+	now = now.Add(4 * time.Second)
+	if wait, ok := l.take("acme"); ok || wait != 6*time.Second {
+		t.Errorf("four seconds of ten are over: wait %v", wait)
+	}
+	now = now.Add(6 * time.Second)
+	_, first := l.take("acme")
+	if wait, second := l.take("acme"); !first || second || wait != 10*time.Second {
+		t.Errorf("an interval does not give one more, but %v", wait)
 	}
 	now = now.Add(-time.Hour)
-	if l.take("acme") {
+	if _, ok := l.take("acme"); ok {
 		t.Error("a clock that goes back gives something")
 	}
 	now = now.Add(240 * time.Hour)
 	for i, want := range []bool{true, true, false} {
-		if got := l.take("acme"); got != want {
+		if _, got := l.take("acme"); got != want {
 			t.Errorf("take %d after a long time: %v", i, got)
 		}
 	}

@@ -2,7 +2,6 @@ package checkout
 
 import (
 	"context"
-	"errors"
 	"net/http"
 
 	"github.com/tenantgate/tenantgate/catalog"
@@ -10,8 +9,8 @@ import (
 
 // Portal serves POST PortalPath: it leads to Stripe's customer portal of the tenant's own customer.
 func (p *Pages) Portal(w http.ResponseWriter, r *http.Request, v Visit) {
-	if !p.starts.take(v.Tenant) {
-		p.refuse(w, r, codeRateLimited, errors.New("too many portal sessions of this tenant"))
+	if wait, ok := p.starts.take(v.Tenant); !ok {
+		p.tooMany(w, r, wait, "portal sessions")
 		return
 	}
 	ctx, cancel := v.within(r.Context())

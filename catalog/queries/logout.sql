@@ -25,8 +25,10 @@ DELETE FROM tenantgate.sys_sessions
 WHERE provider = $1 AND subject = $2 AND ($3 = '' OR sid = '')
 RETURNING id, user_id, host
 
--- name: count_sign_ups
-SELECT count(*) FROM tenantgate.sys_sign_ups WHERE network = $1 AND created_at COLLATE "C" > $2
+-- name: sign_up_nth
+-- $3 how many newer ones there are.
+SELECT created_at FROM tenantgate.sys_sign_ups WHERE network = $1 AND created_at COLLATE "C" > $2
+ORDER BY created_at COLLATE "C" DESC LIMIT 1 OFFSET $3
 
 -- name: sign_up_insert
 INSERT INTO tenantgate.sys_sign_ups (id, user_id, network, created_at) VALUES ($1, $2, $3, $4)

@@ -31,6 +31,7 @@ func domains() *kind[catalog.DomainName, catalog.Domain] {
 		argument: nameDomain,
 		required: []string{"tenant_id"},
 		filters:  []string{"tenant_id", "kind", "verified"},
+		words:    map[string][]string{"kind": {catalog.KindSlug, catalog.KindHost}},
 		examples: map[string]string{
 			"list":   "--tenant acme",
 			"show":   "portal.acme.com",

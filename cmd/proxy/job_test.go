@@ -1,6 +1,9 @@
 package main
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
 func TestJobsAreCanceledAndRetriedUnlessTheyAreAnothersOrInTheWrongState(t *testing.T) {
 	engines(t, func(t *testing.T, c *cli) {
@@ -29,4 +32,29 @@ func TestJobsAreCanceledAndRetriedUnlessTheyAreAnothersOrInTheWrongState(t *test
 			t.Errorf("another program's job: %v", theirs)
 		}
 	})
+}
+
+// A word that no row has is a slip of the pen and no empty answer; what other programs write there is a word, too.
+func TestAFilterByAWordThatIsNoneIsRefused(t *testing.T) {
+	engines(t, func(t *testing.T, c *cli) {
+		c.ok("migrate")
+		c.exec(`INSERT INTO sys_jobs (id, job_type, status) VALUES ('theirs', 'mail', 'parked')`)
+		for filter, says := range map[string]string{
+			"job --status nonsense": "pending, running, completed, failed", "subscription --status activ": "past_due", "domain --kind hosts": "slug, host",
+			"token --kind root": "user, admin", "job --job-type mail --status nonsense": "pending",
+		} {
+			args := strings.Fields(filter)
+			c.fails(2, says, append([]string{args[0], "list"}, args[1:]...)...)
+		}
+		for _, filter := range []string{"--status failed", "--status parked", "--job-type other --status parked", "--job-type other"} {
+			c.ok(append([]string{"job", "list"}, strings.Fields(filter)...)...)
+		}
+	})
+}
+
+// What a flag asks for is done, or refused.
+func TestMigrateRefusesFlagsThatWouldDoNothing(t *testing.T) {
+	c := newCLI(t, sqliteURL(t))
+	c.fails(2, "give --pause", "tenant", "migrate", "--all", "--drain", "5s")
+	c.fails(2, "leave --pause out", "tenant", "migrate", "--all", "--check", "--pause")
 }

@@ -46,6 +46,8 @@ type kind[ID ~string, T any] struct {
 	required []string // flags that create needs
 	newest   bool     // list begins with the newest
 	filters  []string // columns by which list filters, by flags of their names
+	// words are what a column's rows say, as far as we know: a filter by another one that finds nothing is refused.
+	words map[string][]string
 	// examples of each verb's arguments.
 	examples map[string]string
 }
@@ -90,8 +92,10 @@ func (k *kind[ID, T]) list(p *program) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				rows, next, err = k.table(t).List(ctx, page.Page)
-				return err
+				if rows, next, err = k.table(t).List(ctx, page.Page); err != nil || len(rows) > 0 {
+					return err
+				}
+				return k.meant(ctx, t, page.Filter)
 			}
 			if err := k.read(ctx, host, *reveal, read, func() []T { return rows }); err != nil {
 				return fmt.Errorf("list %s: %w", k.plural, err)
@@ -456,6 +460,24 @@ func pageFlags(cmd *cobra.Command) *pageFlag {
 func (p *pageFlag) check() error {
 	if p.Limit < 1 || p.Limit > 1000 {
 		return usagef("--limit: want 1 to 1000")
+	}
+	return nil
+}
+
+// meant refuses to find nothing by a word that is none of a column's and stands in no row: a slip of the pen, not an answer.
+func (k *kind[ID, T]) meant(ctx context.Context, t *catalog.Tables, filter map[string]string) error {
+	for name, words := range k.words {
+		text, given := filter[name]
+		if !given || slices.Contains(words, text) {
+			continue
+		}
+		rows, _, err := k.table(t).List(ctx, catalog.Page{Limit: 1, Filter: map[string]string{name: text}})
+		if err != nil {
+			return err
+		}
+		if len(rows) == 0 {
+			return usagef("--%s: %q is in no row, and none of %s", k.column(name).flag(), text, strings.Join(words, ", "))
+		}
 	}
 	return nil
 }

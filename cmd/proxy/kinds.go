@@ -150,6 +150,9 @@ func subscriptions() *kind[catalog.SubscriptionID, catalog.Subscription] {
 		remark:   followed,
 		required: []string{"tenant_id"},
 		filters:  []string{"tenant_id", "status", "plan_tier"},
+		words: map[string][]string{"status": { // https://docs.stripe.com/api/subscriptions/object#subscription_object-status
+			"active", "trialing", "past_due", "unpaid", "paused", "canceled", "incomplete", "incomplete_expired",
+		}},
 		examples: map[string]string{
 			"list":   "--tenant acme",
 			"show":   "9a1b2c3d4e5f60718293a4b5c6d7e8f9",

@@ -50,6 +50,7 @@ func jobs() *kind[catalog.JobID, catalog.SystemJob] {
 		id:      func(r *row) *catalog.JobID { return &r.ID },
 		newest:  true,
 		filters: []string{"job_type", "status"},
+		words:   map[string][]string{"status": {catalog.JobPending, catalog.JobRunning, catalog.JobCompleted, catalog.JobFailed}},
 		more:    jobRuns, moreNames: jobRunNames(),
 		examples: map[string]string{"list": "--status failed", "show": "9a1b2c3d4e5f60718293a4b5c6d7e8f9"},
 	}

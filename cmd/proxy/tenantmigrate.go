@@ -40,6 +40,12 @@ func tenantMigrate(p *program) *cobra.Command {
 		if (len(args) > 0) == *all {
 			return usagef("%s: name tenants, or all by --all", cmd.CommandPath())
 		}
+		if cfg.Check && cfg.Pause {
+			return usagef("%s: --check changes nothing, so that nobody need be kept out: leave --pause out", cmd.CommandPath())
+		}
+		if cmd.Flags().Changed("drain") && !cfg.Pause {
+			return usagef("%s: --drain says how long --pause waits: give --pause too", cmd.CommandPath())
+		}
 		cfg.Drain, cfg.Timeout = time.Duration(drain), time.Duration(timeout)
 		return p.withTenants(cmd.Context(), func(ctx context.Context, conf *config.Config, deps lifecycle.Deps) error {
 			cfg.Freshness = freshness(conf)

@@ -48,6 +48,7 @@ func tokens() *kind[catalog.APITokenID, catalog.APIToken] {
 		table:   func(t *catalog.Tables) *catalog.Table[catalog.APITokenID, row] { return &t.APITokens.Table },
 		id:      func(r *row) *catalog.APITokenID { return &r.ID },
 		filters: []string{"user_id", "tenant_id", "kind"},
+		words:   map[string][]string{"kind": {catalog.TokenUser, catalog.TokenAdmin}},
 		examples: map[string]string{
 			"list":   "--user ada@example.com",
 			"show":   "4f9d0c6b2a714e8f9b3a5c7d1e2f3a4b",

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -272,6 +273,9 @@ func TestSignUpsBeyondTheLimitAreRefusedForAWhile(t *testing.T) {
 	r := refusal{code: "rate_limited", status: 429}
 	res, body := signingIn(t, w, "stranger")(t)
 	r.check(t, res, body, false)
+	if wait, err := strconv.Atoi(res.Header.Get("Retry-After")); err != nil || wait < 3000 || wait > 3600 {
+		t.Errorf("one an hour, and the next one after %q seconds", res.Header.Get("Retry-After"))
+	}
 	var users int
 	db := openSQL(t, dsn)
 	if err := db.QueryRowContext(t.Context(), `SELECT count(*) FROM core_users WHERE oauth_id IN ('new', 'stranger')`).Scan(&users); err != nil || users != 1 {
