@@ -98,3 +98,31 @@ func (c *cli) killed(t *testing.T, after time.Duration, args ...string) time.Dur
 	_ = cmd.Wait() // killed, or done sooner
 	return time.Since(begin)
 }
+
+// Two people delete a tenant at once: what both asked for is done, and the one who came second is told so.
+func TestADeletionThatAnotherRunFinishedIsDone(t *testing.T) {
+	lifeEngines(t, func(t *testing.T, c *cli, _ string) {
+		c.provision("acme")
+		cmd, out, errs := process(t, t.TempDir(), c.environ, "tenant", "delete", "acme", "--retain", "0", "--output", "json")
+		answer, err := cmd.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		errs.await(t, 1, "Type its name")
+		c.ok("tenant", "delete", "acme", "--retain", "0", "--yes")
+		if _, err := answer.Write([]byte("acme\n")); err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Wait(); err != nil || !strings.Contains(errs.String(), "another run has removed it meanwhile") {
+			t.Errorf("the second: %v, %s", err, errs)
+		}
+		if d := decode(t, out.String()); d["id"] != "acme" || d["purged"] != true || !strings.HasPrefix(d["stays"].(string), "another run") {
+			t.Errorf("the second: %v", d)
+		}
+		c.fails(1, "not found", "tenant", "delete", "acme", "--retain", "0", "--yes")
+		c.ok("tenant", "doctor")
+	})
+}

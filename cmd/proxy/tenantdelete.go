@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -77,6 +78,10 @@ func (p *program) deleteTenant(ctx context.Context, f format, name string, yes b
 	if len(fate.Paying) > 0 {
 		_, _ = fmt.Fprintf(p.err, "delete: tenant %s: still paid for in Stripe, cancel there: %s\n", printable(string(row.ID)), printable(strings.Join(fate.Paying, ", ")))
 	}
+	gone := errors.Is(err, catalog.ErrNotFound) && p.goneMeanwhile(ctx, deps.Host, row.ID)
+	if gone {
+		fate.Purged, err = true, nil
+	}
 	if err != nil {
 		return fmt.Errorf("tenant %s: %w", row.ID, err)
 	}
@@ -89,15 +94,28 @@ func (p *program) deleteTenant(ctx context.Context, f format, name string, yes b
 			return err
 		}
 	}
-	return writeOne(p.out, f, append(done, fateFields(fate)...))
+	return writeOne(p.out, f, append(done, fateFields(fate, gone)...))
 }
 
-// fateFields say what ends with the tenant, and what stays.
-func fateFields(fate lifecycle.Fate) record {
+// goneMeanwhile reports, and says, that a tenant that was there when this command began is not there any more: another run
+// has done what this one was asked for.
+func (p *program) goneMeanwhile(ctx context.Context, host *catalog.HostDatabase, id catalog.TenantID) bool {
+	if _, err := host.Tenants.Get(ctx, id); !errors.Is(err, catalog.ErrNotFound) {
+		return false
+	}
+	_, _ = fmt.Fprintf(p.err, "delete: tenant %s: another run has removed it meanwhile\n", printable(string(id)))
+	return true
+}
+
+// fateFields say what ends with the tenant, and what stays. gone: another run removed it, and says so where it ran.
+func fateFields(fate lifecycle.Fate, gone bool) record {
 	var database, role, path, sum any
 	stays := "nothing of it stays"
 	if database, role = orDash(fate.Database), orDash(fate.Role); fate.Database == "" {
 		stays = "its rows end; its database and role, if it has any, stay: `tenant provision` did not make them"
+	}
+	if gone {
+		stays = "another run has removed it: its audit row tenant.purged says what went"
 	}
 	if fate.Backup != nil {
 		path, sum = fate.Backup.Path, fate.Backup.SHA256
