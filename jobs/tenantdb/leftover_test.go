@@ -110,4 +110,7 @@ func TestARoleThatOwnsSomethingElsewhereStays(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "in database template1: DROP OWNED BY "+quote(p.Role)) {
 		t.Errorf("drop: %v", err)
 	}
+	if _, err := connect(t, withDatabase(t, uri.Reveal(), "template1")); err == nil {
+		t.Error("whose tenant is gone still comes in where PUBLIC does")
+	}
 }

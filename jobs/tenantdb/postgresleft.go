@@ -40,6 +40,15 @@ func (h *postgresHold) release(ctx context.Context, p Place) error {
 	return err
 }
 
+// reopen has a tenant's database, which its owner has shut to every connection, as provisioning makes it.
+func (h *postgresHold) reopen(ctx context.Context, database string) error {
+	found, err := h.server.objects(ctx, h.conn, []string{database})
+	if err != nil || len(found) == 0 || found[0].AllowConnections || found[0].Role == "" {
+		return err
+	}
+	return h.EnsureDatabase(ctx, Place{Database: database, Role: found[0].Role, Mark: found[0].Mark, Made: true})
+}
+
 // ownSettings are the administrator's own values of what a database sets for its sessions. Its owner, a tenant perhaps, may
 // set there whom they act as, and that they end after a millisecond.
 func (h *postgresHold) ownSettings(ctx context.Context, database string) (map[string]string, error) {
@@ -64,6 +73,9 @@ func (h *postgresHold) releaseIn(ctx context.Context, p Place, database string) 
 	}
 	conn := h.conn
 	if database != "" {
+		if err := h.reopen(ctx, database); err != nil {
+			return err
+		}
 		settings, err := h.ownSettings(ctx, database)
 		if err != nil {
 			return err
@@ -84,14 +96,16 @@ func (h *postgresHold) releaseIn(ctx context.Context, p Place, database string) 
 	return denied("take from role "+p.Role+" what it was granted", drop, err)
 }
 
-// dropRole drops a role whose database is gone.
+// dropRole drops a role whose database is gone. One that has to stay logs in nowhere any more.
 func (h *postgresHold) dropRole(ctx context.Context, p Place) error {
 	drop := "DROP ROLE IF EXISTS " + quote(p.Role)
 	_, err := h.conn.Exec(ctx, drop)
 	if !stillNeeded(err) {
 		return denied("drop role "+p.Role, drop, err)
 	}
-	released := h.release(ctx, p)
+	shut := "ALTER ROLE " + quote(p.Role) + " NOLOGIN"
+	_, err = h.conn.Exec(ctx, shut)
+	released := errors.Join(denied("keep role "+p.Role+" out", shut, err), h.release(ctx, p))
 	if _, err = h.conn.Exec(ctx, drop); err == nil {
 		return nil
 	}
