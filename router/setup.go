@@ -180,7 +180,7 @@ func (g *Gate) progress(w http.ResponseWriter, x *exchange, state signup.State) 
 		case state.Step.Reached(s.step):
 			item.Badge = "done"
 		case next && state.Failed:
-			item.Badge, next = "failed", false
+			item.Badge, item.Failed, next = "failed", true, false
 		case next && state.Troubled:
 			item.Badge, next = "trying again", false
 		case next:

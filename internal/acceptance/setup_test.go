@@ -277,7 +277,8 @@ func TestFailedSignUpIsTriedAgainFromThePage(t *testing.T) {
 		if strings.Contains(body, "postgres") || strings.Contains(body, "no.such") || strings.Contains(body, "SQLSTATE") {
 			t.Fatalf("the page shows a server's text: %s", body)
 		}
-		return strings.Contains(body, "could not be created") && strings.Contains(body, "Try again") && res.Header.Get("Refresh") == ""
+		return strings.Contains(body, "could not be created") && strings.Contains(body, "Try again") &&
+			strings.Count(body, `<div class="item off failed"><span class="sign" aria-hidden="true">!</span>`) == 1 && strings.Count(body, `>failed<`) == 1 && res.Header.Get("Refresh") == ""
 	})
 	if n := sqlNumber(t, dsn, `SELECT count(*) FROM core_tenants WHERE is_active`); n != 0 {
 		t.Errorf("%d active tenants", n)

@@ -100,6 +100,8 @@ type Item struct {
 	Badge string
 	// Current marks the one that is in use.
 	Current bool
+	// Failed marks one that did not work: by a sign of its own, beside what Badge says.
+	Failed bool
 	// Action opens it; nil for a row that cannot be opened.
 	Action *Action
 }
