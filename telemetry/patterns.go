@@ -13,7 +13,7 @@ func suspicious(s string) bool {
 		switch c := s[i]; {
 		case isToken(c):
 			run++
-			if run >= minRun || c == '_' && i >= 2 && (s[i-1] == 'g' || s[i-1] == 'a') {
+			if run >= minRun || c == '_' && i >= 2 && strings.IndexByte("gakc", s[i-1]) >= 0 { // tg_, tga_, sk_, rk_, whsec_
 				return true
 			}
 		case c == ':' || c == '=' || c == ' ' || c == '\t' || c == '.' && run >= minJWTHeader:
@@ -155,10 +155,25 @@ func credential(s string, i, end int) (from, to int) {
 			}
 		}
 	}
+	if at := stripeKey(run); at >= 0 {
+		return i + at, end
+	}
 	if (len(run) == minRun || len(run) == sessionRun) && random(run) {
 		return i, end
 	}
 	return i, i
+}
+
+// stripeKey says where in a run a secret or restricted API key or a webhook's secret of Stripe's begins, -1: nowhere. One
+// that was replaced, or is another account's, is registered nowhere.
+func stripeKey(run string) int {
+	for _, prefix := range [...]string{"sk_live_", "sk_test_", "rk_live_", "rk_test_", "whsec_"} {
+		at := strings.Index(run, prefix)
+		if at >= 0 && (at == 0 || !isWord(run[at-1])) && len(run)-at-len(prefix) >= minToken {
+			return at
+		}
+	}
+	return -1
 }
 
 // jwtHeader reports whether a run decodes to the beginning of a JSON object, as a JOSE header does (RFC 7515).

@@ -20,7 +20,7 @@ const Redacted = "***"
 const wordSecret = 6
 
 // Redactor replaces what looks like a credential, and every registered secret, in any text: passwords in URIs' userinfo
-// and in key=value form, Authorization and Cookie lines, JWTs, tokens that begin with tg_ or tga_, and values of
+// and in key=value form, Authorization and Cookie lines, JWTs, tokens that begin with tg_ or tga_, Stripe's keys, and values of
 // tenantgate's cookies. It prefers hiding too much. Safe for concurrent use.
 type Redactor struct {
 	mu      sync.Mutex

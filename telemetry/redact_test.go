@@ -16,6 +16,7 @@ const (
 	canary = "hunter2-CANARY" // stands for a secret that is not registered and must be found by its surroundings
 	jwt    = "eyJhbGciOiJFUzI1NiIsImtpZCI6IjEifQ.eyJzdWIiOiJodW50ZXIyLUNBTkFSWSJ9.c2lnbmF0dXJlLWNhbmFyeQ"
 	token  = "tg_c2VjcmV0LXRva2VuLWNhbmFyeQ"
+	hidden = "4eC39HqLyjWDarjtT1zdp7dc" // behind Stripe's prefixes
 	// A session cookie's value: 48 random bytes.
 	session = "Zm9ydHktZWlnaHQgcmFuZG9tIGJ5dGVzIGFyZSBhIHNlc3Npb24gdG9rZW4hMDEy"
 )
@@ -58,6 +59,11 @@ func TestPatternsHideCredentials(t *testing.T) {
 		{"x_tg_tg_" + canary, "x_tg_***"},
 		{"session " + session, "session ***"},
 		{"challenge " + session[:43], "challenge ***"},
+		{"POST sk_live_" + hidden + ": refused", "POST ***: refused"},
+		{"(rk_test_" + hidden + ")", "(***)"},
+		{"https://h/x/whsec_" + hidden, "https://h/x/***"},
+		{"key=sk_test_" + hidden, "key=***"},
+		{"old_sk_live_" + hidden, "old_***"},
 		// names
 		{"client_secret=" + canary, "client_secret=***"},
 		{`"client_secret":"` + canary + `"`, `"client_secret":"***"`},
@@ -75,7 +81,7 @@ func TestPatternsHideCredentials(t *testing.T) {
 		if got != c.want {
 			t.Errorf("%q\n became %q\n    want %q", c.in, got, c.want)
 		}
-		for _, secret := range []string{canary, jwt, token, session} {
+		for _, secret := range []string{canary, jwt, token, session, hidden} {
 			if strings.Contains(got, secret) {
 				t.Errorf("%q still shows %q", got, secret)
 			}
@@ -87,7 +93,7 @@ func TestPatternsHideCredentials(t *testing.T) {
 func TestPlainTextsStayAsTheyAre(t *testing.T) {
 	for _, s := range []string{
 		"",
-		"listening on http://127.0.0.1:8080",
+		"listening on http://127.0.0.1:8080", "that is a webhook secret (whsec_…): a secret (sk_…) or restricted key (rk_live_…) is needed", "task_live_upgrades task_list",
 		"GET https://app.example.com:8443/users/a@b.example?x=1",
 		"postgresql://user:***@host/db",
 		"postgresql://db.internal:5432/app",
