@@ -8,6 +8,7 @@ import (
 
 	"github.com/tenantgate/tenantgate/catalog"
 	"github.com/tenantgate/tenantgate/config"
+	"github.com/tenantgate/tenantgate/telemetry"
 )
 
 // Exit codes.
@@ -72,8 +73,12 @@ func faultLines(err error) []string {
 	}
 	// Commands call themselves by their whole path: tenantgate need not be said twice.
 	text := strings.TrimPrefix(strings.TrimPrefix(err.Error(), linePrefix), "tenantgate ")
-	return []string{linePrefix + printable(text) + advice(err)}
+	return []string{linePrefix + unsecret(text) + advice(err)}
 }
+
+// unsecret is printable without what looks like a credential: a text repeats arguments, and one may have come into the
+// wrong place, such as a URI behind --db-url-file.
+func unsecret(text string) string { return printable(telemetry.NewRedactor().String(text)) }
 
 // joinedIn takes apart what errors.Join put together, each part with what stands before them all. Other errors of several,
 // and line breaks that are data, stay whole.

@@ -61,5 +61,5 @@ func (p *program) keysConfig(ctx context.Context) (catalog.Config, seal.Keyset, 
 
 // unrecorded says that a change was made without its row in the audit log (audit.mode best_effort).
 func (p *program) unrecorded(event string, err error) {
-	_, _ = fmt.Fprintf(p.err, "warning: %s is done and not in the audit log: %s\n", printable(event), printable(err.Error()))
+	_, _ = fmt.Fprintf(p.err, "warning: %s is done and not in the audit log: %s\n", printable(event), unsecret(err.Error()))
 }

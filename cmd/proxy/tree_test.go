@@ -145,6 +145,27 @@ func TestValuesCannotSteerATerminal(t *testing.T) {
 	}
 }
 
+// An error repeats an argument so that it can be put right; one may be a secret that came into the wrong place.
+func TestNoErrorRepeatsASecretArgument(t *testing.T) {
+	c := newCLI(t, sqliteURL(t))
+	const uri, key = "postgresql://u:c4nary@h/db", "sk_live_c4naryc4naryc4nary"
+	for _, args := range [][]string{
+		{"tenant", "show", uri},
+		{"tenant", "create", "--id", "a", "--name", "n", "--db-url-file", uri},
+		{"tenant", "list", "--limit", uri},
+		{"user", "show", key},
+		{"member", "create", "--user", uri, "--tenant", uri, "--role", "member"},
+		{"domain", "create", uri, "--tenant", "a"},
+		{"tenant", "import", "--file", uri},
+		{"job", "retry", "tg_c4naryc4naryc4nary"},
+	} {
+		r := c.run(args...)
+		if r.code == exitDone || strings.Contains(r.out+r.err, "c4nary") || !strings.Contains(r.err, "***") {
+			t.Errorf("%s: %d: %s%s", args, r.code, r.out, r.err)
+		}
+	}
+}
+
 // Any program may put a megabyte into a row of sys_jobs.
 func TestAListCutsWhatNobodyCouldRead(t *testing.T) {
 	long := strings.Repeat("é", 1<<20)
