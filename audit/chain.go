@@ -28,6 +28,8 @@ const (
 	checkpointEvery = time.Minute
 	// lastTimeout bounds what Close does after the loop has ended.
 	lastTimeout = 3 * time.Second
+	// lastLooks is how often Close comes again while another replica is at it, a maxRest apart.
+	lastLooks = 20
 	// wholeEvery is how often the whole queue is looked at. In between, places are passed over that every transaction younger
 	// than forgetAfter has behind it: while one stays open for long, PostgreSQL keeps what was deleted there.
 	wholeEvery  = 30 * time.Second
@@ -70,6 +72,7 @@ type Chain struct {
 	hash   hasher
 	rows   int    // of the next transaction: fewer after a failure
 	said   string // the last failure that was logged
+	busy   bool   // another replica was at it at the last look
 	whole  time.Time
 	passed [2]mark // see behind
 	stuck  int64   // a place of the queue whose row cannot be read: passed over until the whole queue is looked at again
@@ -137,7 +140,14 @@ func (c *Chain) run(ctx context.Context) {
 	}
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastTimeout)
 	defer cancel()
-	c.note(last, "audit rows could not be chained; they wait", c.look(last))
+	err := c.look(last)
+	for range lastLooks { // what was written at the end is to stand before the last checkpoint, though another replica is at it
+		if err != nil || !c.busy || rest(last, maxRest) != nil {
+			break
+		}
+		err = c.look(last)
+	}
+	c.note(last, "audit rows could not be chained; they wait", err)
 	c.note(last, "the audit chain's checkpoint could not be made", c.checkpoint(last))
 }
 
@@ -215,6 +225,7 @@ func (c *Chain) step(ctx context.Context) (look catalog.ChainLook, err error) {
 
 // looked takes down what a look did.
 func (c *Chain) looked(began time.Time, look *catalog.ChainLook) {
+	c.busy = look.Busy
 	if c.said != "" && look.Chained > 0 {
 		c.said = ""
 	}
