@@ -116,5 +116,9 @@ func (c *cli) killServe(t *testing.T, before int) {
 			}
 		}
 	}
-	time.Sleep(rand.N(60 * time.Millisecond)) // the moment of the kill
+	select {
+	case <-gone:
+		t.Fatalf("serve ended: %s", errs.String())
+	case <-time.After(rand.N(60 * time.Millisecond)): // the moment of the kill
+	}
 }
